@@ -1,0 +1,28 @@
+"""Fixtures shared by the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Folder with the numbers that the original packages computed."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of archived third-party files, named by XAIRT_DATA_DIR."""
+    folder = os.environ.get("XAIRT_DATA_DIR")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("XAIRT_DATA_DIR does not name a folder of archived data")
+    return Path(folder)

@@ -1,0 +1,3 @@
+"""The version of xairt, kept apart so that packaging reads it without imports."""
+
+__version__ = "0.1.0"

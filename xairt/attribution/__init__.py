@@ -1,0 +1,1 @@
+"""Attribution methods: registry, explainers, and the engines behind them."""

@@ -1,0 +1,186 @@
+"""Samples and baselines as users give them, checked and brought to the model's input shape."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xairt.errors import DataError
+from xairt.grid import Grid, lat_lon_names
+from xairt.grid import _positions as match_coordinates
+
+PLAIN_DIMS = {1: ("feature",), 2: ("step", "channel"), 3: ("y", "x", "channel")}
+"""Names of a plain array's sample axes by their number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples in the model's input shape, and what it takes to give results the user's shape.
+
+    Attributes
+    ----------
+    values : numpy.ndarray
+        (n, *input_shape), a new array or a view never written to.
+    dims : tuple of str
+        Dimensions of the result.
+    coords : dict
+        Coordinates of the result.
+    map_dims : tuple of str or None
+        Names of the sample, latitude and longitude dimensions where they stand in another order in `dims`.
+    grid : Grid or None
+        Where the samples are vectors of a map's valid cells.
+    """
+
+    values: np.ndarray
+    dims: tuple[str, ...]
+    coords: dict[str, Any]
+    grid: Grid | None
+    map_dims: tuple[str, ...] | None = None
+
+    def restore(self, attribution: np.ndarray) -> xr.DataArray:
+        """Return (n, *input_shape) with the user's dimensions and coordinates, NaN on land."""
+        if self.grid is None:
+            return xr.DataArray(attribution, self.coords, self.dims)
+        maps = self.grid.to_map(attribution)
+        dims = self.map_dims or self.dims
+        lat, lon = (np.asarray(self.coords[name]) for name in dims[1:])
+        rows = match_coordinates(self.grid.lat, lat, "latitude")
+        columns = match_coordinates(self.grid.lon, lon, "longitude")
+        return xr.DataArray(maps[..., rows[:, None], columns], self.coords, dims).transpose(*self.dims)
+
+
+def read_samples(x: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str) -> Samples:
+    """Check samples and bring them to the shape (n, *input_shape).
+
+    Parameters
+    ----------
+    x : array_like or xarray.DataArray
+        (n, *input_shape); or maps (n, lat, lon) with NaN on land where the model takes vectors.
+    input_shape : tuple of int
+        Shape of one sample in the model.
+    grid : Grid or None
+        Valid cells of the maps; None infers them from lat and lon coordinates and NaN.
+    dtype : str
+        Floating dtype of the result.
+
+    Raises
+    ------
+    DataError
+        If the shape does not fit, the grid does not fit the model, or a value is not finite.
+    """
+    array = x if isinstance(x, xr.DataArray) else np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"x has dtype {array.dtype}: give real numbers")
+    if array.ndim == 0 or array.shape[0] == 0:
+        raise DataError(f"x of shape {tuple(array.shape)} holds no samples: give shape (samples, {_text(input_shape)})")
+    if tuple(array.shape[1:]) == input_shape:
+        return _direct(array, input_shape, grid, dtype)
+    if len(input_shape) == 1 and array.ndim == 3:
+        return _maps(array, input_shape, grid, dtype)
+    hint = f"; for one sample give x[None], shape (1, {_text(input_shape)})" if array.shape == input_shape else ""
+    raise DataError(
+        f"x has shape {tuple(array.shape)}, but the model takes (samples, {_text(input_shape)}): "
+        f"reshape it{' or give maps and a grid' if len(input_shape) == 1 else ''}{hint}"
+    )
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _direct(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str) -> Samples:
+    values = np.asarray(array, dtype)
+    check_finite(values, "x", "fill or remove them" + ("; give maps with a grid for NaN on land" if len(input_shape) == 1 else ""))
+    sample_dim = array.dims[0] if isinstance(array, xr.DataArray) else "sample"
+    leading = _leading_coords(array, sample_dim)
+    if grid is not None and len(input_shape) == 1:
+        check_grid(grid, input_shape)
+        return Samples(values, (sample_dim, "lat", "lon"), leading | {"lat": grid.lat, "lon": grid.lon}, grid)
+    if isinstance(array, xr.DataArray):
+        return Samples(values, array.dims, dict(array.coords), None)
+    names = PLAIN_DIMS.get(len(input_shape), tuple(f"axis_{i}" for i in range(len(input_shape))))
+    return Samples(values, ("sample", *names), leading, None)
+
+
+def _leading_coords(array: Any, sample_dim: str) -> dict[str, Any]:
+    if isinstance(array, xr.DataArray):
+        return {k: v for k, v in array.coords.items() if v.dims in ((sample_dim,), ())}
+    return {"sample": np.arange(array.shape[0])}
+
+
+def _maps(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str) -> Samples:
+    if grid is None:
+        if not isinstance(array, xr.DataArray):
+            raise DataError(
+                f"x has shape {tuple(array.shape)}, but the model takes vectors of {input_shape[0]} values: "
+                "give a grid, or a DataArray with lat and lon coordinates"
+            )
+        grid = Grid.from_dataarray(array)
+    check_grid(grid, input_shape)
+    values = np.asarray(grid.to_vector(array), dtype)
+    check_finite(values, "x", "valid cells must hold finite numbers")
+    if isinstance(array, xr.DataArray):
+        names = lat_lon_names(array)
+        sample = next(d for d in array.dims if d not in names)
+        return Samples(values, array.dims, dict(array.coords), grid, (sample, *names))
+    coords = {"sample": np.arange(array.shape[0]), "lat": grid.lat, "lon": grid.lon}
+    return Samples(values, ("sample", "lat", "lon"), coords, grid)
+
+
+def check_grid(grid: Grid, input_shape: tuple[int, ...]) -> None:
+    """Raise `DataError` unless the grid has as many valid cells as the model has inputs."""
+    if grid.n_valid != input_shape[0]:
+        raise DataError(
+            f"the grid has {grid.n_valid} valid cells, but the model takes {input_shape[0]} inputs: "
+            "use the land mask that the model was trained with"
+        )
+
+
+def check_finite(values: np.ndarray, name: str, remedy: str) -> None:
+    """Raise `DataError` that counts the values that are NaN or infinite and tells where the first is."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        bad = np.argwhere(~finite)
+        kind = "NaN" if np.isnan(values).any() else "infinite value"
+        raise DataError(
+            f"{name} holds {len(bad)} {kind}{'s' if len(bad) > 1 else ''}, the first at index "
+            f"{tuple(int(i) for i in bad[0])}: {remedy}"
+        )
+
+
+def read_baseline(baseline: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str) -> np.ndarray:
+    """Return reference samples (m, *input_shape): zeros for None, or a number, one sample, or a set.
+
+    Raises
+    ------
+    DataError
+        If the shape fits neither a sample nor a set of samples, or a value is not finite.
+    """
+    if baseline is None:
+        return np.zeros((1, *input_shape), dtype)
+    values = np.asarray(baseline, dtype)
+    if values.ndim == 0:
+        values = np.full(input_shape, values, dtype)
+    elif grid is not None and values.shape[-2:] == grid.shape and values.shape[-len(input_shape) :] != input_shape:
+        values = grid.to_vector(values)
+    check_finite(values, "baseline", "give finite numbers")
+    if values.shape == input_shape:
+        return values[None]
+    if values.shape[1:] == input_shape and len(values):
+        return values
+    raise DataError(
+        f"baseline has shape {values.shape}: give a number, one sample ({_text(input_shape)}) "
+        f"or a set (m, {_text(input_shape)})"
+    )
+
+
+def describe_baseline(baseline: Any) -> Any:
+    """Return what identifies a baseline: None, the number, or shape and sha256 of the array."""
+    if baseline is None or np.ndim(baseline) == 0:
+        return None if baseline is None else float(baseline)
+    values = np.ascontiguousarray(baseline)
+    return {"shape": list(values.shape), "sha256": hashlib.sha256(values.tobytes()).hexdigest()}

@@ -1,0 +1,279 @@
+"""The one engine that passes relevance backwards through the canonical graph and keeps the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from xairt.attribution.lrp import rules
+from xairt.attribution.lrp.rules import Composite, Pot, Rule, Term
+from xairt.errors import UnsupportedLayerError
+from xairt.models.graph.nodes import (
+    Activation,
+    Add,
+    AveragePool,
+    Convolution,
+    Evaluator,
+    GlobalAverage,
+    Graph,
+    Linear,
+    Node,
+    Source,
+    pull_back,
+)
+
+LEDGER = ("absorbed_by_bias", "lost_to_stabiliser", "lost_to_empty_pot")
+"""What relevance can be kept back by, each entered on its own."""
+
+LAYER_LEDGER = ("relevance_in", "relevance_out", *LEDGER)
+
+WEIGHT_PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "w": lambda w: w,
+    "w+": lambda w: np.maximum(w, 0),
+    "w-": lambda w: np.minimum(w, 0),
+    "w^2": np.square,
+    "1": np.ones_like,
+}
+
+BIAS_PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "b": lambda b: b,
+    "b+": lambda b: np.maximum(b, 0),
+    "b-": lambda b: np.minimum(b, 0),
+}
+
+INPUT_PARTS: dict[str, Callable[[tf.Tensor, Rule], tf.Tensor]] = {
+    "a": lambda a, rule: a,
+    "a+": lambda a, rule: tf.nn.relu(a),
+    "a-": lambda a, rule: tf.minimum(a, 0),
+    "1": lambda a, rule: tf.ones_like(a[:1]),
+    "low": lambda a, rule: tf.fill(tf.shape(a[:1]), tf.cast(rule.low, a.dtype)),
+    "high": lambda a, rule: tf.fill(tf.shape(a[:1]), tf.cast(rule.high, a.dtype)),
+}
+"""Parts that are the same for every sample have a sample axis of one."""
+
+
+POOLING = rules.z("ignore")
+"""Average pooling has its own rule, whatever the method: it shares in proportion to its inputs."""
+
+
+def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
+    """Return the rule of every linear node by its position.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        If an activation on the way is neither ReLU nor linear.
+    """
+    for node in graph.nodes:
+        if isinstance(node.op, Activation) and not node.op.passes_relevance:
+            raise UnsupportedLayerError(
+                f"layer '{node.name}' has the activation '{node.op.name.removeprefix('custom:')}': LRP passes "
+                "relevance through ReLU and linear only (softmax and sigmoid at the model's end); gradient, "
+                "saliency, input_t_gradient, integrated_gradients, smoothgrad and occlusion do work"
+            )
+    first = set(graph.first_layers) if composite.first is not None else set()
+    assigned = {}
+    for position, node in enumerate(graph.nodes):
+        if not isinstance(node.op, Linear):
+            continue
+        if isinstance(node.op.map, AveragePool | GlobalAverage):
+            assigned[position] = POOLING
+        elif position in first:
+            assigned[position] = composite.first
+        elif composite.convolution is not None and isinstance(node.op.map, Convolution):
+            assigned[position] = composite.convolution
+        else:
+            assigned[position] = composite.default
+    return assigned
+
+
+@dataclass(eq=False)
+class RelevancePass:
+    """LRP through one network with fixed rules.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        The network and its dtype.
+    rules : dict
+        Rule of every linear node, see `assign`.
+    zero_guard : float
+        Replaces a denominator of exactly 0 (iNNvestigate: 1e-7). By default a pot with such a
+        denominator shares out nothing, and the ledger tells what was lost.
+    """
+
+    evaluator: Evaluator
+    rules: dict[int, Rule]
+    zero_guard: float = 0.0
+    kernels: dict[tuple[int, str], tf.Tensor | None] = field(init=False, repr=False)
+    biases: dict[tuple[int, str], tf.Tensor | None] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.kernels, self.biases = {}, {}
+        for position, rule in self.rules.items():
+            op = self.evaluator.graph.nodes[position].op
+            for pot in rule.pots:
+                for term in pot.terms:
+                    self.kernels[position, term.weight] = self._part(WEIGHT_PARTS, term.weight, op.kernel)
+                self.biases[position, pot.bias] = self._part(BIAS_PARTS, pot.bias, op.bias)
+
+    def _part(self, parts: dict, name: str, array: np.ndarray | None) -> tf.Tensor | None:
+        """Return a part of a weight as a tensor, None where there is nothing but zeros."""
+        if array is None or name not in parts:
+            return None
+        part = parts[name](array)
+        return tf.constant(part, self.evaluator.dtype) if np.any(part) else None
+
+    def __call__(
+        self, values: list[tf.Tensor], products: dict[int, tf.Tensor], start: list[tf.Tensor]
+    ) -> tuple[list[tf.Tensor], list[tuple[str, dict[str, tf.Tensor]]]]:
+        """Pass relevance from the outputs to the inputs.
+
+        Parameters
+        ----------
+        values, products : list, dict
+            Of `Evaluator.forward` at the samples to explain.
+        start : list of tf.Tensor
+            Relevance at each output, shaped like it.
+
+        Returns
+        -------
+        relevance : list of tf.Tensor
+            At each input of the network, shaped like it.
+        ledger : list of (layer name, entries)
+            From the last layer to the first; the entries named in `LAYER_LEDGER` have shape (samples,).
+        """
+        nodes = self.evaluator.graph.nodes
+        relevance: dict[int, tf.Tensor] = {}
+        for position, amount in zip(self.evaluator.graph.outputs, start, strict=True):
+            _credit(relevance, position, amount)
+        ledger = []
+        for position in reversed(range(len(nodes))):
+            node = nodes[position]
+            if position not in relevance or isinstance(node.op, Source):
+                continue
+            arriving = relevance.pop(position)
+            shares, kept = self._step(position, node, [values[i] for i in node.inputs], products, arriving)
+            for source, share in zip(node.inputs, shares, strict=True):
+                _credit(relevance, source, share)
+            if kept is not None:
+                entry = {"relevance_in": _per_sample(arriving), "relevance_out": sum(map(_per_sample, shares))}
+                ledger.append((node.name, entry | kept))
+        sources = self.evaluator.graph.sources
+        return [relevance.get(i, tf.zeros_like(values[i])) for i in sources], ledger
+
+    def _step(
+        self,
+        position: int,
+        node: Node,
+        inputs: list[tf.Tensor],
+        products: dict[int, tf.Tensor],
+        arriving: tf.Tensor,
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor] | None]:
+        """Return the relevance of a node's inputs and what was kept back (None where nothing can be)."""
+        if isinstance(node.op, Linear):
+            share, kept = self._linear(position, inputs[0], products[position], arriving)
+            return [share], kept
+        if isinstance(node.op, Add):
+            return self._add(node.op, inputs, arriving)
+        if isinstance(node.op, Activation):
+            return [arriving], None
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs)
+            routed = node.op.forward(*inputs)
+        return tape.gradient(routed, inputs, output_gradients=arriving), None
+
+    def _linear(
+        self, position: int, a: tf.Tensor, product: tf.Tensor, arriving: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Apply the rule of a linear node."""
+        rule, apply = self.rules[position], self.evaluator.graph.nodes[position].op.map
+        share, kept = tf.zeros_like(a), dict.fromkeys(LEDGER, tf.zeros(tf.shape(a)[:1], a.dtype))
+        for pot in rule.pots:
+            terms = self._live_terms(position, pot)
+            bias = self.biases[position, pot.bias]
+            denominator = self._denominator(position, a, product, rule, terms, bias)
+            per_unit, entries = self._divide(pot, arriving * pot.share, denominator, bias)
+            kept = {name: kept[name] + entries[name] for name in LEDGER}
+            for term in terms:
+                kernel = self.kernels[position, term.weight]
+                back = pull_back(lambda v, k=kernel: apply(v, k), a, per_unit)
+                share = share + term.factor * INPUT_PARTS[term.activation](a, rule) * back
+        return share, kept
+
+    def _live_terms(self, position: int, pot: Pot) -> list[Term]:
+        """Return the terms that are not zero for every input."""
+        source = self.evaluator.graph.nodes[position].inputs[0]
+        never_negative = self.evaluator.graph.nodes[source].nonnegative
+        return [
+            term
+            for term in pot.terms
+            if self.kernels[position, term.weight] is not None
+            and not (never_negative and term.activation == "a-")
+            and term.factor != 0
+        ]
+
+    def _denominator(
+        self,
+        position: int,
+        a: tf.Tensor,
+        product: tf.Tensor,
+        rule: Rule,
+        terms: list[Term],
+        bias: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """Return sum_i t_ij + b_j; its sample axis may be one."""
+        apply = self.evaluator.graph.nodes[position].op.map
+        total = tf.zeros_like(product[:1])
+        for term in terms:
+            if (term.activation, term.weight) == ("a", "w"):
+                value = product  # known from the forward pass
+            else:
+                value = apply(INPUT_PARTS[term.activation](a, rule), self.kernels[position, term.weight])
+            total = total + term.factor * value
+        return total if bias is None else total + bias
+
+    def _divide(
+        self, pot: Pot, amount: tf.Tensor, denominator: tf.Tensor, bias: tf.Tensor | None
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return relevance per unit of a term, and what bias, stabiliser and empty pots keep of `amount`."""
+        zero = tf.zeros_like(denominator)
+        stabiliser = tf.where(denominator >= 0, zero + pot.epsilon, zero - pot.epsilon)
+        if self.zero_guard:
+            stabiliser = stabiliser + tf.where(denominator + stabiliser == 0, zero + self.zero_guard, zero)
+        divisor = denominator + stabiliser
+        per_unit = tf.math.divide_no_nan(amount, divisor)
+        absorbed = tf.zeros_like(amount) if bias is None else bias * per_unit
+        return per_unit, {
+            "absorbed_by_bias": _per_sample(absorbed),
+            "lost_to_stabiliser": _per_sample(stabiliser * per_unit),
+            "lost_to_empty_pot": _per_sample(tf.where(divisor == 0, amount, tf.zeros_like(amount))),
+        }
+
+    def _add(
+        self, op: Add, inputs: list[tf.Tensor], arriving: tf.Tensor
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Share relevance over branches in proportion to their values (z rule)."""
+        per_unit, kept = self._divide(Pot(()), arriving, op.forward(*inputs), None)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs)
+            total = op.forward(*inputs)
+        back = tape.gradient(total, inputs, output_gradients=per_unit)
+        return [value * b for value, b in zip(inputs, back, strict=True)], kept
+
+
+def totals(ledger: list[tuple[str, dict[str, tf.Tensor]]]) -> dict[str, tf.Tensor]:
+    """Return the ledger's entries summed over layers, each (samples,)."""
+    return {name: tf.add_n([entries[name] for _, entries in ledger]) for name in LEDGER}
+
+
+def _credit(relevance: dict[int, tf.Tensor], position: int, amount: tf.Tensor) -> None:
+    relevance[position] = relevance[position] + amount if position in relevance else amount
+
+
+def _per_sample(amount: tf.Tensor) -> tf.Tensor:
+    """Return the sum over all axes but the first."""
+    return tf.reduce_sum(amount, axis=list(range(1, amount.shape.rank)))

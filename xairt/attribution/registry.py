@@ -1,0 +1,273 @@
+"""The registry of attribution methods: names, aliases, parameters, engines, and what a sum promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from xairt.attribution import calls, controls, gradients, perturbation
+from xairt.attribution.blocks import BlockMethod, Setting
+from xairt.attribution.legacy.analyzers import ANALYZERS
+from xairt.attribution.lrp import methods as lrp
+from xairt.attribution.lrp import rules
+from xairt.attribution.parameters import Parameters
+from xairt.errors import MethodError, suggest
+
+NOTHING = "nothing"
+DIFFERENCE = "f(x) - f(baseline)"
+CONSERVED = "f(x) - absorbed_by_bias - lost_to_stabiliser - lost_to_empty_pot"
+POSITIVE_OUTPUT = "f(x) where f(x) > 0, else 0"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One attribution method.
+
+    Attributes
+    ----------
+    name : str
+        Canonical name.
+    parameters : type of Parameters
+        Its checked parameters with defaults.
+    build : callable or None
+        Makes the native block function; None where only another engine has the method.
+    promise : str
+        What the sum of an attribution is, in words.
+    signed : bool
+        Whether an attribution may be negative.
+    baseline : bool
+        Whether a baseline is used.
+    reference : str
+        Publication.
+    conventions : mapping
+        For each accepted convention the parameters it sets where the user did not.
+    """
+
+    name: str
+    parameters: type[Parameters]
+    build: Callable[[Setting, Any], BlockMethod] | None
+    promise: str
+    signed: bool
+    baseline: bool
+    reference: str
+    conventions: MappingProxyType[str, dict[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    uses_cells: bool = False
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that have the method, the default first."""
+        native = ("native",) if self.build is not None else ()
+        return native + (("innvestigate",) if self.name in ANALYZERS else ())
+
+
+BACH = "Bach et al. 2015, doi:10.1371/journal.pone.0130140"
+MONTAVON = "Montavon et al. 2017, doi:10.1016/j.patcog.2016.11.008"
+LAPUSCHKIN = "Lapuschkin et al. 2019, doi:10.1038/s41467-019-08987-4"
+PRESET = "Alber et al. 2019, JMLR 20(93)"
+
+
+def _convention(**parameters: Any) -> MappingProxyType:
+    return MappingProxyType({"innvestigate": parameters})
+
+
+def _lrp(
+    name: str, parameters: type[Parameters], composite: Callable, reference: str, **convention: Any
+) -> Method:
+    return Method(
+        name, parameters, lrp.method(composite), CONSERVED, True, False, reference, _convention(**convention)
+    )
+
+
+def _preset(name: str, alpha: float, beta: float, first: rules.Rule | None = None) -> Method:
+    composite = lrp.preset(alpha, beta, first)
+    return _lrp(f"lrp.{name}", lrp.PresetParameters, composite, PRESET, bias="innvestigate")
+
+
+class DeepTaylorBoundedParameters(Parameters):
+    """Parameters of bounded deep Taylor decomposition."""
+
+    low: float = -1.0
+    high: float = 1.0
+
+
+class FlatUntilParameters(lrp.PresetParameters):
+    """Parameters of the preset with the flat rule in its first layers."""
+
+    until_layer_idx: int = 0
+
+
+METHODS: dict[str, Method] = {
+    m.name: m
+    for m in (
+        Method("gradient", Parameters, gradients.gradient, NOTHING, True, False, "Simonyan et al. 2014, arXiv:1312.6034"),
+        Method("saliency", Parameters, gradients.saliency, NOTHING, False, False, "Simonyan et al. 2014, arXiv:1312.6034"),
+        Method(
+            "input_t_gradient", Parameters, gradients.input_t_gradient, NOTHING, True, False,
+            "Shrikumar et al. 2016, arXiv:1605.01713",
+        ),
+        Method(
+            "integrated_gradients", gradients.IntegratedGradientsParameters, gradients.integrated_gradients,
+            DIFFERENCE, True, True, "Sundararajan et al. 2017, arXiv:1703.01365", _convention(quadrature="innvestigate"),
+        ),
+        Method(
+            "smoothgrad", gradients.SmoothGradParameters, gradients.smoothgrad, NOTHING, True, False,
+            "Smilkov et al. 2017, arXiv:1706.03825",
+        ),
+        _lrp("lrp.z", lrp.BiasParameters, lrp.z, BACH),
+        _lrp("lrp.epsilon", lrp.EpsilonParameters, lrp.epsilon, BACH),
+        _lrp("lrp.alpha_beta", lrp.AlphaBetaParameters, lrp.alpha_beta, BACH, bias="innvestigate"),
+        _lrp("lrp.z_plus_fast", lrp.LRPParameters, lrp.z_plus_fast, MONTAVON),
+        _lrp("lrp.w_square", lrp.LRPParameters, lrp.w_square, MONTAVON),
+        _lrp("lrp.flat", lrp.LRPParameters, lrp.flat, LAPUSCHKIN),
+        _preset("sequential_preset_a", 1, 0),
+        _preset("sequential_preset_b", 2, 1),
+        _preset("sequential_preset_a_flat", 1, 0, rules.flat()),
+        _preset("sequential_preset_b_flat", 2, 1, rules.flat()),
+        Method(
+            "lrp.sequential_preset_b_flat_until_idx", FlatUntilParameters, None, NOTHING, True, False, PRESET,
+            _convention(),
+        ),
+        Method("deep_taylor", Parameters, None, POSITIVE_OUTPUT, False, False, MONTAVON, _convention()),
+        Method(
+            "deep_taylor.bounded", DeepTaylorBoundedParameters, None, POSITIVE_OUTPUT, False, False, MONTAVON,
+            _convention(),
+        ),
+        Method("deconvnet", Parameters, None, NOTHING, True, False, "Zeiler and Fergus 2014, arXiv:1311.2901", _convention()),
+        Method(
+            "guided_backprop", Parameters, None, NOTHING, True, False, "Springenberg et al. 2015, arXiv:1412.6806",
+            _convention(),
+        ),
+        Method(
+            "occlusion", perturbation.OcclusionParameters, perturbation.occlusion, NOTHING, True, False,
+            "Zeiler and Fergus 2014, arXiv:1311.2901", uses_cells=True,
+        ),
+        Method("random", Parameters, controls.random, NOTHING, True, False, "control"),
+    )
+}
+"""Every method by its canonical name."""
+
+ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "lrp.alpha_1_beta_0": ("lrp.alpha_beta", {"alpha": 1.0, "beta": 0.0}),
+    "lrp.alpha_1_beta_0_IB": ("lrp.alpha_beta", {"alpha": 1.0, "beta": 0.0, "bias": "ignore"}),
+    "lrp.alpha_2_beta_1": ("lrp.alpha_beta", {"alpha": 2.0, "beta": 1.0}),
+    "lrp.alpha_2_beta_1_IB": ("lrp.alpha_beta", {"alpha": 2.0, "beta": 1.0, "bias": "ignore"}),
+    "lrp.z_plus": ("lrp.alpha_beta", {"alpha": 1.0, "beta": 0.0, "bias": "ignore"}),
+}
+"""Other names: the canonical method and the parameters that the alias fixes."""
+
+
+@dataclass(frozen=True)
+class MethodCall:
+    """A method with checked parameters, as one request names it.
+
+    Attributes
+    ----------
+    method : Method
+        The method.
+    parameters : Parameters
+        All its parameters.
+    label : str
+        Short name for figures and the ``method`` dimension: as the user wrote it.
+    convention : str or None
+        The convention that is followed.
+    """
+
+    method: Method
+    parameters: Parameters
+    label: str
+    convention: str | None
+
+    @property
+    def form(self) -> str:
+        """The canonical form: name and all parameters."""
+        return calls.form(self.method.name, {k: _plain(v) for k, v in self.parameters})
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Parameters) else value
+
+
+def resolve(text: str, parameters: dict[str, Any] | None = None, convention: str | None = None) -> MethodCall:
+    """Read a method's name, alias or canonical form and check its parameters.
+
+    Parameters
+    ----------
+    text : str
+        For example "gradient", "lrp.alpha_1_beta_0" or "lrp.epsilon(epsilon=0.1)".
+    parameters : dict, optional
+        Further parameters.
+    convention : str, optional
+        Registered convention; it sets the parameters that the caller left open.
+
+    Raises
+    ------
+    MethodError
+        If the method, a parameter or the convention is unknown, or one is given twice.
+
+    Examples
+    --------
+    >>> resolve("lrp.alpha_1_beta_0_IB").form
+    'lrp.alpha_beta(input_layer_rule=None, bias="ignore", alpha=1.0, beta=0.0)'
+    >>> resolve("lrp.alpha_1_beta_O")
+    Traceback (most recent call last):
+    ...
+    xairt.errors.MethodError: unknown method 'lrp.alpha_1_beta_O'; did you mean 'lrp.alpha_1_beta_0'? `xairt methods` lists all
+    """
+    if not isinstance(text, str):
+        raise MethodError(f"method {text!r} is not a name: `xairt methods` lists all")
+    alias, given = calls.parse(text)
+    further = parameters or {}
+    name, fixed = ALIASES.get(alias, (alias, {}))
+    if name not in METHODS:
+        hint = suggest(alias, [*METHODS, *ALIASES]).rstrip("?")
+        raise MethodError(f"unknown method '{alias}'{hint + '?' if hint else ';'} `xairt methods` lists all")
+    for key in further:
+        if key in given or key in fixed:
+            raise MethodError(f"{text}: parameter '{key}' is fixed by the name already: leave it out")
+    clash = set(given) & set(fixed)
+    if clash:
+        raise MethodError(f"{text}: parameter '{min(clash)}' is fixed by the name '{alias}': use {name}")
+    method = METHODS[name]
+    chosen = fixed | given | further
+    if convention is not None:
+        chosen = _follow(method, convention) | chosen
+    label = alias if not (given or further) else calls.form(alias, {k: _plain(v) for k, v in (given | further).items()})
+    return MethodCall(method, method.parameters.checked(alias, chosen), label, convention)
+
+
+def _follow(method: Method, convention: str) -> dict[str, Any]:
+    if convention not in method.conventions:
+        known = ", ".join(method.conventions) or "none"
+        raise MethodError(
+            f"{method.name} has no convention '{convention}': it has {known}{suggest(convention, method.conventions)}"
+        )
+    return dict(method.conventions[convention])
+
+
+def methods():
+    """Return the table of all methods as a pandas DataFrame indexed by name.
+
+    Columns: engines, parameters (with defaults), aliases, needs_baseline, signed, sum_promises,
+    conventions, reference.
+    """
+    import pandas as pd
+
+    rows = []
+    for method in METHODS.values():
+        defaults = {k: f.default for k, f in method.parameters.model_fields.items()}
+        rows.append(
+            {
+                "name": method.name,
+                "engines": ", ".join(method.engines),
+                "parameters": ", ".join(f"{k}={v!r}" for k, v in defaults.items()),
+                "aliases": ", ".join(a for a, (name, _) in ALIASES.items() if name == method.name),
+                "needs_baseline": method.baseline,
+                "signed": method.signed,
+                "sum_promises": method.promise,
+                "conventions": ", ".join(method.conventions),
+                "reference": method.reference,
+            }
+        )
+    return pd.DataFrame(rows).set_index("name")

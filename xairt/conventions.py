@@ -1,0 +1,80 @@
+"""Registry of documented conventions: where a published program differs from the definition.
+
+The default of every function is the definition. Naming a convention reproduces the publication
+instead. Each convention is described here once, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xairt.errors import MethodError, suggest
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a published program does differently.
+
+    Attributes
+    ----------
+    name : str
+        Value of the ``convention=`` parameter.
+    applies_to : str
+        Names of the functions or methods that accept it.
+    difference : str
+        One sentence: what is computed instead of the definition.
+    source : str
+        Program or publication that does so.
+    """
+
+    name: str
+    applies_to: str
+    difference: str
+    source: str
+
+
+INNVESTIGATE = Convention(
+    name="innvestigate",
+    applies_to="lrp.*, integrated_gradients",
+    difference=(
+        "alpha-beta rules add the whole bias to the positive and to the negative pot, a denominator of exactly 0 "
+        "is replaced by 1e-7, and integrated gradients are a left Riemann sum (points k/steps, k = 0 ... steps-1)"
+    ),
+    source="iNNvestigate 1.0.9 and 2.1.2 (Alber et al. 2019, JMLR 20(93)); its issues 116, 273, 327",
+)
+
+KRELL2025 = Convention(
+    name="krell2025",
+    applies_to="fields.piecewise",
+    difference=(
+        "contributions of negative values have their sign flipped (unit slopes give |x|), and slopes and "
+        "breakpoints are drawn with the covariance in place of the correlation"
+    ),
+    source="Python port of the SST benchmark by Krell et al. 2025 (ekrell/geoscience-attribution-benchmarks)",
+)
+
+CONVENTIONS: dict[str, Convention] = {c.name: c for c in (INNVESTIGATE, KRELL2025)}
+"""All conventions by name."""
+
+
+def check(name: str | None, allowed: tuple[str, ...]) -> str | None:
+    """Return `name` if it is None or one of the allowed conventions.
+
+    Raises
+    ------
+    MethodError
+        If the convention is unknown or does not apply here.
+
+    Examples
+    --------
+    >>> check("innvestigate", ("innvestigate",))
+    'innvestigate'
+    >>> check("investigate", ("innvestigate",))
+    Traceback (most recent call last):
+    ...
+    xairt.errors.MethodError: convention 'investigate' does not apply here: known are innvestigate; did you mean 'innvestigate'?
+    """
+    if name is None or name in allowed:
+        return name
+    known = ", ".join(allowed) or "none"
+    raise MethodError(f"convention '{name}' does not apply here: known are {known}{suggest(name, allowed)}")

@@ -1,0 +1,48 @@
+"""The exceptions of xairt. Each message is one line: the object, the reason, the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class XairtError(Exception):
+    """Base of every error that xairt raises on purpose; the command line turns it into exit code 2."""
+
+
+class DataError(XairtError, ValueError):
+    """Input data that cannot be used: NaN, wrong shape, a file that is missing or damaged."""
+
+
+class ModelError(XairtError, ValueError):
+    """A model file that cannot be loaded, or is not a Keras model."""
+
+
+class UntrustedCodeError(ModelError):
+    """A model file that would execute code when loaded."""
+
+
+class UnsupportedLayerError(ModelError):
+    """A layer that the requested method cannot pass relevance through."""
+
+
+class MethodError(XairtError, ValueError):
+    """An unknown attribution method, or a parameter that the method does not have."""
+
+
+class EngineError(XairtError, RuntimeError):
+    """A failure of an engine outside this process (its worker died or could not start)."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known word, or an empty string.
+
+    Examples
+    --------
+    >>> suggest("gradeint", ["gradient", "saliency"])
+    "; did you mean 'gradient'?"
+    >>> suggest("xyz", ["gradient"])
+    ''
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,338 @@
+"""Conversion of a Keras 2 model into the canonical graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from xairt.errors import ModelError, UnsupportedLayerError
+from xairt.models.graph import fold
+from xairt.models.graph.nodes import (
+    NONNEGATIVE_ACTIVATIONS,
+    Activation,
+    Add,
+    AveragePool,
+    Concatenate,
+    Convolution,
+    Crop,
+    Dense,
+    GlobalAverage,
+    GlobalMax,
+    Graph,
+    Identity,
+    Linear,
+    MaxPool,
+    Node,
+    Operation,
+    Permute,
+    Reshape,
+    Route,
+    Scale,
+    Source,
+    Upsample,
+    ZeroPad,
+)
+
+FINAL_ACTIVATIONS = ("softmax", "sigmoid")
+"""Taken off at the end of a network: its output is explained at the logit."""
+
+Keras = tf.keras.layers
+
+
+@dataclass
+class Draft:
+    """The graph while it is being built."""
+
+    nodes: list[Node] = field(default_factory=list)
+
+    def add(self, name: str, op: Operation, inputs: tuple[int, ...], shape: tuple[int, ...]) -> int:
+        """Append a node and return its position."""
+        self.nodes.append(Node(name, op, inputs, shape, self._nonnegative(op, inputs)))
+        return len(self.nodes) - 1
+
+    def _nonnegative(self, op: Operation, inputs: tuple[int, ...]) -> bool:
+        if isinstance(op, Activation) and op.name in NONNEGATIVE_ACTIVATIONS:
+            return True
+        keeps_sign = isinstance(op, Route | Add | Concatenate) or (
+            isinstance(op, Linear) and op.bias is None and bool(np.all(op.kernel >= 0))
+        )
+        return keeps_sign and all(self.nodes[i].nonnegative for i in inputs)
+
+
+def convert(model: tf.keras.Model) -> Graph:
+    """Convert a Keras model into the canonical graph.
+
+    BatchNormalization is folded into a neighbouring linear layer where that is exact, nested models
+    are flattened, and a final softmax or sigmoid is taken off. The model is not changed, and the
+    graph keeps copies of its weights.
+
+    Parameters
+    ----------
+    model : tf.keras.Model
+        A built Sequential or Functional model.
+
+    Returns
+    -------
+    Graph
+
+    Raises
+    ------
+    ModelError
+        If the model is not built, or is a subclass of Model whose layers Keras does not know.
+    UnsupportedLayerError
+        If a layer has no canonical form; the message names it and the methods that do work.
+    """
+    draft = Draft()
+    _check_traceable(model)
+    sources = tuple(draft.add(t.node.layer.name, Source(), (), _sample_shape(t)) for t in model.inputs)
+    outputs = _convert_model(draft, model, sources, prefix="")
+    nodes, outputs = fold.fold_batch_normalization(draft.nodes, outputs)
+    ends = [_without_final_activation(nodes, i) for i in outputs]
+    return Graph(tuple(nodes), sources, tuple(i for i, _ in ends), tuple(name for _, name in ends))
+
+
+def _check_traceable(model: tf.keras.Model) -> None:
+    if not isinstance(model, tf.keras.Model):
+        raise ModelError(f"{type(model).__name__} is not a Keras model: give a tf.keras.Model")
+    if not getattr(model, "_is_graph_network", False):
+        raise ModelError(
+            f"model '{model.name}' ({type(model).__name__}) has no known layer graph: build it "
+            "(model.build(input_shape)) or use a Sequential or Functional model; "
+            "gradient and occlusion methods work without one"
+        )
+
+
+def _sample_shape(tensor: object) -> tuple[int, ...]:
+    return tuple(tensor.shape[1:])
+
+
+def _without_final_activation(nodes: list[Node], position: int) -> tuple[int, str | None]:
+    """Return the position of the logit and the name of the activation that follows it."""
+    removed = None
+    while True:
+        op = nodes[position].op
+        if isinstance(op, Activation) and op.name in FINAL_ACTIVATIONS and removed is None:
+            removed = op.name
+        elif not isinstance(op, Identity):
+            return position, removed
+        position = nodes[position].inputs[0]
+
+
+def _convert_model(draft: Draft, model: tf.keras.Model, sources: tuple[int, ...], prefix: str) -> tuple[int, ...]:
+    """Append the layers of a (nested) model that reads `sources`; return its output positions."""
+    position = {str(id(t)): source for t, source in zip(model.inputs, sources, strict=True)}
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for call in model._nodes_by_depth[depth]:
+            if isinstance(call.layer, Keras.InputLayer):
+                continue
+            inputs = tuple(position[i] for i in call.flat_input_ids)
+            results = _convert_call(draft, call, inputs, prefix)
+            position.update(zip(call.flat_output_ids, results, strict=True))
+    return tuple(position[str(id(t))] for t in model.outputs)
+
+
+def _convert_call(draft: Draft, call: object, inputs: tuple[int, ...], prefix: str) -> tuple[int, ...]:
+    layer, name = call.layer, prefix + call.layer.name
+    if isinstance(layer, tf.keras.Model):
+        _check_traceable(layer)
+        return _convert_model(draft, layer, inputs, prefix=f"{name}/")
+    converter = CONVERTERS.get(type(layer).__name__)
+    if converter is None or not type(layer).__module__.startswith("keras."):
+        raise unsupported(layer, name, "has no canonical form")
+    if getattr(layer, "data_format", "channels_last") == "channels_first":
+        raise unsupported(layer, name, "keeps channels first; rebuild the model with channels last")
+    shape = tuple(tf.nest.flatten(call.outputs)[0].shape[1:])
+    if None in shape:
+        raise unsupported(layer, name, f"has an output of unknown size {shape}; fix the model's input shape")
+    return (converter(Call(draft, layer, name, inputs, shape)),)
+
+
+def unsupported(layer: tf.keras.layers.Layer, name: str, reason: str) -> UnsupportedLayerError:
+    """Return the error for a layer that the canonical graph cannot hold."""
+    return UnsupportedLayerError(
+        f"layer '{name}' ({type(layer).__name__}) {reason}: LRP does not apply; "
+        "gradient, saliency, input_t_gradient, integrated_gradients, smoothgrad and occlusion do"
+    )
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a layer: what a converter needs to know."""
+
+    draft: Draft
+    layer: tf.keras.layers.Layer
+    name: str
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def emit(self, op: Operation) -> int:
+        """Append the operation as this layer's node."""
+        return self.draft.add(self.name, op, self.inputs, self.shape)
+
+    def emit_activated(self, op: Operation) -> int:
+        """Append the operation and, where the layer has one, its activation."""
+        position = self.emit(op)
+        function = self.layer.activation
+        if function is None or function is tf.keras.activations.linear:
+            return position
+        return self.draft.add(self.name, activation(function), (position,), self.shape)
+
+    def bias(self) -> np.ndarray | None:
+        """Return a copy of the layer's bias."""
+        return self.layer.bias.numpy() if self.layer.use_bias else None
+
+
+def activation(function: Callable) -> Activation:
+    """Return the activation node of a Keras activation function.
+
+    Functions that Keras does not know keep their own name with "custom:" before it, so that no rule
+    takes them for a built-in one.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    known = getattr(tf.keras.activations, name, None) is function
+    return Activation(name if known else f"custom:{name}", function)
+
+
+# --------------------------------------------------------------------------- converters
+
+
+def _dense(call: Call) -> int:
+    return call.emit_activated(Linear(Dense(), call.layer.kernel.numpy(), call.bias()))
+
+
+def _convolution(call: Call) -> int:
+    layer = call.layer
+    if layer.groups != 1:
+        raise unsupported(layer, call.name, f"has {layer.groups} groups")
+    kernel, padding = layer.kernel.numpy(), layer.padding
+    if padding == "causal":
+        (width,), (dilation,) = layer.kernel_size, layer.dilation_rate
+        before = dilation * (width - 1)
+        length, channels = call.draft.nodes[call.inputs[0]].shape
+        padded = call.draft.add(
+            call.name, ZeroPad(((before, 0),)), call.inputs, (length + before, channels)
+        )
+        call = Call(call.draft, layer, call.name, (padded,), call.shape)
+        padding = "valid"
+    return call.emit_activated(
+        Linear(Convolution(tuple(layer.strides), padding, tuple(layer.dilation_rate)), kernel, call.bias())
+    )
+
+
+def _average_pool(call: Call) -> int:
+    layer = call.layer
+    op = AveragePool(_axes(layer.pool_size), _axes(layer.strides), layer.padding)
+    return call.emit(Linear(op, np.ones((), np.float32)))
+
+
+def _max_pool(call: Call) -> int:
+    layer = call.layer
+    return call.emit(MaxPool(_axes(layer.pool_size), _axes(layer.strides), layer.padding))
+
+
+def _global_average(call: Call) -> int:
+    return call.emit(Linear(GlobalAverage(call.layer.keepdims), np.ones((), np.float32)))
+
+
+def _batch_normalization(call: Call) -> int:
+    layer = call.layer
+    scale = 1.0 / np.sqrt(layer.moving_variance.numpy().astype(np.float64) + layer.epsilon)
+    if layer.scale:
+        scale = scale * layer.gamma.numpy()
+    shift = -layer.moving_mean.numpy() * scale
+    if layer.center:
+        shift = shift + layer.beta.numpy()
+    axes = [axis - 1 for axis in layer.axis]
+    if axes != [len(call.shape) - 1]:
+        wide = [size if i in axes else 1 for i, size in enumerate(call.shape)]
+        scale, shift = scale.reshape(wide), shift.reshape(wide)
+    return call.emit(Linear(Scale(), scale, shift))
+
+
+def _activation(call: Call) -> int:
+    op = activation(call.layer.activation)
+    return call.emit(Identity() if op.name == "linear" else op)
+
+
+def _relu(call: Call) -> int:
+    layer = call.layer
+    plain = layer.max_value is None and layer.threshold == 0 and layer.negative_slope == 0
+    return call.emit(Activation("relu" if plain else "custom:relu", tf.nn.relu if plain else layer.call))
+
+
+def _softmax(call: Call) -> int:
+    if call.layer.axis not in (-1, len(call.shape)):
+        return call.emit(Activation("custom:softmax", call.layer.call))
+    return call.emit(Activation("softmax", tf.nn.softmax))
+
+
+def _concatenate(call: Call) -> int:
+    rank = len(call.shape) + 1
+    return call.emit(Concatenate(call.layer.axis % rank))
+
+
+def _upsample(call: Call) -> int:
+    if getattr(call.layer, "interpolation", "nearest") != "nearest":
+        raise unsupported(call.layer, call.name, f"interpolates ({call.layer.interpolation})")
+    return call.emit(Upsample(_axes(call.layer.size)))
+
+
+def _axes(value: int | tuple) -> tuple:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _widths(value: tuple) -> tuple[tuple[int, int], ...]:
+    """Return paddings as ((before, after), ...): the 1-D layers store one plain pair."""
+    return tuple(map(tuple, value)) if isinstance(value[0], tuple | list) else (tuple(value),)
+
+
+def _identity(call: Call) -> int:
+    return call.emit(Identity())
+
+
+CONVERTERS: dict[str, Callable[[Call], int]] = {
+    "Dense": _dense,
+    "Conv1D": _convolution,
+    "Conv2D": _convolution,
+    "AveragePooling1D": _average_pool,
+    "AveragePooling2D": _average_pool,
+    "MaxPooling1D": _max_pool,
+    "MaxPooling2D": _max_pool,
+    "GlobalAveragePooling1D": _global_average,
+    "GlobalAveragePooling2D": _global_average,
+    "GlobalMaxPooling1D": lambda call: call.emit(GlobalMax(call.layer.keepdims)),
+    "GlobalMaxPooling2D": lambda call: call.emit(GlobalMax(call.layer.keepdims)),
+    "BatchNormalization": _batch_normalization,
+    "Activation": _activation,
+    "ReLU": _relu,
+    "LeakyReLU": lambda call: call.emit(Activation("leaky_relu", call.layer.call)),
+    "ELU": lambda call: call.emit(Activation("elu", call.layer.call)),
+    "Softmax": _softmax,
+    "Flatten": lambda call: call.emit(Reshape(call.shape)),
+    "Reshape": lambda call: call.emit(Reshape(call.shape)),
+    "Permute": lambda call: call.emit(Permute(tuple(call.layer.dims))),
+    "ZeroPadding1D": lambda call: call.emit(ZeroPad(_widths(call.layer.padding))),
+    "ZeroPadding2D": lambda call: call.emit(ZeroPad(_widths(call.layer.padding))),
+    "Cropping1D": lambda call: call.emit(Crop(_widths(call.layer.cropping))),
+    "Cropping2D": lambda call: call.emit(Crop(_widths(call.layer.cropping))),
+    "UpSampling1D": _upsample,
+    "UpSampling2D": _upsample,
+    "Add": lambda call: call.emit(Add()),
+    "Concatenate": _concatenate,
+    **dict.fromkeys(
+        (
+            "Dropout",
+            "SpatialDropout1D",
+            "SpatialDropout2D",
+            "GaussianNoise",
+            "GaussianDropout",
+            "AlphaDropout",
+            "ActivityRegularization",
+        ),
+        _identity,
+    ),
+}
+"""Layer classes with a canonical form. `xairt.models.support` names the same classes without TensorFlow."""

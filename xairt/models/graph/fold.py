@@ -1,0 +1,106 @@
+"""Folding of BatchNormalization into the neighbouring linear layer.
+
+At prediction time BatchNormalization is a scale and a shift per channel. Left on its own, LRP treats
+the shift as a bias of its own and relevance no longer adds up to the output; folded, it is part of
+the layer it normalises (spec: relevance sums correlate 0.08 with f unfolded, 0.87 folded).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from xairt.models.graph.nodes import Convolution, Dense, Identity, Linear, Node, Reshape, Scale
+
+
+def fold_batch_normalization(nodes: list[Node], outputs: tuple[int, ...]) -> tuple[list[Node], tuple[int, ...]]:
+    """Fold every scale node into the linear layer before it, or else after it, where that is exact.
+
+    A folded node stays in the graph as an identity, so that positions and layer names are kept.
+    A scale that cannot be folded (after an addition, or before a convolution that pads with zeros)
+    stays as a linear layer of its own.
+
+    Parameters
+    ----------
+    nodes : list of Node
+        The graph in computing order.
+    outputs : tuple of int
+        Positions of the outputs; they count as readers.
+
+    Returns
+    -------
+    nodes : list of Node
+        New list, same length and order.
+    outputs : tuple of int
+        Unchanged.
+    """
+    nodes = list(nodes)
+    for position, node in enumerate(nodes):
+        if isinstance(node.op, Linear) and isinstance(node.op.map, Scale):
+            folded = _into_previous(nodes, outputs, position) or _into_next(nodes, outputs, position)
+            if folded is not None:
+                target, op = folded
+                nodes[target] = replace(nodes[target], op=op, nonnegative=False)
+                nodes[position] = replace(node, op=Identity(), nonnegative=False)
+    return nodes, outputs
+
+
+def _readers(nodes: list[Node], outputs: tuple[int, ...], position: int) -> list[int]:
+    """Return the positions of the nodes that read a node, -1 for being an output."""
+    return [i for i, n in enumerate(nodes) if position in n.inputs] + [-1] * outputs.count(position)
+
+
+def _into_previous(nodes: list[Node], outputs: tuple[int, ...], position: int) -> tuple[int, Linear] | None:
+    """Scale the output channels of the dense or convolution layer that feeds the scale alone."""
+    scale = nodes[position].op
+    source = nodes[position].inputs[0]
+    while isinstance(nodes[source].op, Identity) and len(_readers(nodes, outputs, source)) == 1:
+        source = nodes[source].inputs[0]
+    op = nodes[source].op
+    foldable = isinstance(op, Linear) and isinstance(op.map, Dense | Convolution) and scale.kernel.ndim == 1
+    if not foldable or len(_readers(nodes, outputs, source)) != 1:
+        return None
+    bias = (0.0 if op.bias is None else op.bias) * scale.kernel + scale.bias
+    return source, Linear(op.map, op.kernel * scale.kernel, bias)
+
+
+def _into_next(nodes: list[Node], outputs: tuple[int, ...], position: int) -> tuple[int, Linear] | None:
+    """Scale the input channels of the dense or unpadded convolution layer that alone reads the scale."""
+    scale = nodes[position].op
+    kernel, bias = (np.broadcast_to(v, nodes[position].shape) for v in (scale.kernel, scale.bias))
+    reader = position
+    while True:
+        readers = _readers(nodes, outputs, reader)
+        if len(readers) != 1 or readers[0] < 0:
+            return None
+        reader = readers[0]
+        op = nodes[reader].op
+        if isinstance(op, Reshape):
+            kernel, bias = kernel.reshape(op.shape), bias.reshape(op.shape)
+        elif not isinstance(op, Identity):
+            break
+    if not isinstance(op, Linear):
+        return None
+    if isinstance(op.map, Dense):
+        scaled = _scaled_dense(op, kernel, bias)
+        return None if scaled is None else (reader, scaled)
+    if isinstance(op.map, Convolution) and op.map.padding == "valid" and scale.kernel.ndim == 1:
+        return reader, _scaled_convolution(op, scale)
+    return None
+
+
+def _scaled_dense(op: Linear, kernel: np.ndarray, bias: np.ndarray) -> Linear | None:
+    if kernel.ndim > 1:  # a dense layer over the last axis: the same scale must hold for every row
+        rows_k, rows_b = (v.reshape(-1, v.shape[-1]) for v in (kernel, bias))
+        kernel, bias = rows_k[0], rows_b[0]
+        if not ((rows_k == kernel).all() and (rows_b == bias).all()):
+            return None
+    shift = bias @ op.kernel.astype(np.float64)
+    return Linear(op.map, op.kernel * kernel[:, None], shift if op.bias is None else op.bias + shift)
+
+
+def _scaled_convolution(op: Linear, scale: Linear) -> Linear:
+    window = op.kernel.astype(np.float64).sum(axis=tuple(range(op.kernel.ndim - 2)))
+    shift = scale.bias @ window
+    return Linear(op.map, op.kernel * scale.kernel[:, None], shift if op.bias is None else op.bias + shift)

@@ -1,0 +1,401 @@
+"""The node kinds of the canonical graph, each defined once.
+
+A network is a small directed graph of operations of five families:
+
+============  ====================================================================================
+`Linear`      a linear map with kernel and bias (dense, convolution, average pooling, scale)
+`Route`       every output copies at most one input (flatten, padding, max pooling, dropout, ...)
+`Activation`  an elementwise function (softmax: over the last axis)
+`Add`         the sum of its inputs
+`Concatenate` its inputs side by side
+============  ====================================================================================
+
+Each operation knows its forward computation in any floating dtype. The way back (what LRP and
+the gradients need) is the vector-Jacobian product of that forward computation, see `pull_back`.
+Arrays carry the sample axis first and channels last, as Keras does.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from xairt.errors import ModelError
+
+NONNEGATIVE_ACTIVATIONS = ("relu", "sigmoid", "softmax", "softplus", "exponential", "hard_sigmoid", "relu6")
+
+
+def pull_back(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    """Return the vector-Jacobian product of `function` at `x` with `upstream`, shaped like `x`."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        y = function(x)
+    return tape.gradient(y, x, output_gradients=upstream)
+
+
+# --------------------------------------------------------------------------- linear maps
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Product with a kernel (inputs, outputs) over the last axis."""
+
+    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Apply the map to x (..., inputs)."""
+        return tf.matmul(x, kernel) if x.shape.rank == 2 else tf.tensordot(x, kernel, axes=1)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Convolution over 1 or 2 axes with a kernel (*window, channels in, channels out)."""
+
+    strides: tuple[int, ...]
+    padding: str
+    dilation: tuple[int, ...]
+
+    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Apply the map to x (samples, *axes, channels in)."""
+        return tf.nn.convolution(x, kernel, self.strides, self.padding.upper(), dilations=self.dilation)
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """Mean over windows, scaled by a kernel of one number (1, so that rules may transform it)."""
+
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: str
+
+    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Apply the map to x (samples, *axes, channels)."""
+        return tf.nn.pool(x, self.window, "AVG", self.strides, self.padding.upper()) * kernel
+
+
+@dataclass(frozen=True)
+class GlobalAverage:
+    """Mean over all axes between samples and channels, scaled by a kernel of one number."""
+
+    keepdims: bool = False
+
+    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Apply the map to x (samples, *axes, channels)."""
+        return tf.reduce_mean(x, axis=list(range(1, x.shape.rank - 1)), keepdims=self.keepdims) * kernel
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Elementwise product with a kernel that broadcasts against a sample (an unfolded batch norm)."""
+
+    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Apply the map to x."""
+        return x * kernel
+
+
+LinearMap = Dense | Convolution | AveragePool | GlobalAverage | Scale
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A linear map with its weights: z = map(a, kernel) + bias.
+
+    Attributes
+    ----------
+    map : LinearMap
+        How the kernel is applied.
+    kernel : numpy.ndarray
+        Weights as stored in the model.
+    bias : numpy.ndarray or None
+        Added to the result, broadcasting against it.
+    """
+
+    map: LinearMap
+    kernel: np.ndarray
+    bias: np.ndarray | None = None
+
+
+# --------------------------------------------------------------------------- routes
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Passes its input on (dropout, noise and folded layers at prediction time)."""
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return x."""
+        return x
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """New shape (without the sample axis) for every sample; flatten is the shape (size,)."""
+
+    shape: tuple[int, ...]
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return x (samples, ...) as (samples, *shape)."""
+        return tf.reshape(x, (-1, *self.shape))
+
+
+@dataclass(frozen=True)
+class Permute:
+    """Axes of a sample in a new order; `order` counts from 1, as Keras does."""
+
+    order: tuple[int, ...]
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return x with its sample axes permuted."""
+        return tf.transpose(x, (0, *self.order))
+
+
+@dataclass(frozen=True)
+class ZeroPad:
+    """Zeros around the axes between samples and channels: ((before, after), ...)."""
+
+    widths: tuple[tuple[int, int], ...]
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the padded x."""
+        return tf.pad(x, ((0, 0), *self.widths, (0, 0)))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Cuts cells off the axes between samples and channels: ((before, after), ...)."""
+
+    widths: tuple[tuple[int, int], ...]
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the cropped x."""
+        cut = [slice(before, size - after) for (before, after), size in zip(self.widths, x.shape[1:-1], strict=True)]
+        return x[(slice(None), *cut, slice(None))]
+
+
+@dataclass(frozen=True)
+class Upsample:
+    """Repeats cells (nearest neighbour) along the axes between samples and channels."""
+
+    factors: tuple[int, ...]
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the enlarged x."""
+        for axis, factor in enumerate(self.factors, start=1):
+            x = tf.repeat(x, factor, axis=axis)
+        return x
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Largest value of each window; relevance goes to the winner."""
+
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: str
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the maxima of x (samples, *axes, channels)."""
+        if len(self.window) == 1:  # through the 2-D operation: tf.nn.pool has no float64 gradient in 1-D
+            wide = tf.nn.max_pool2d(
+                x[:, :, None, :], (*self.window, 1), (*self.strides, 1), self.padding.upper()
+            )
+            return wide[:, :, 0, :]
+        return tf.nn.max_pool2d(x, self.window, self.strides, self.padding.upper())
+
+
+@dataclass(frozen=True)
+class GlobalMax:
+    """Largest value over all axes between samples and channels; ties share equally."""
+
+    keepdims: bool = False
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the maxima of x (samples, *axes, channels)."""
+        return tf.reduce_max(x, axis=list(range(1, x.shape.rank - 1)), keepdims=self.keepdims)
+
+
+Route = Identity | Reshape | Permute | ZeroPad | Crop | Upsample | MaxPool | GlobalMax
+
+
+# --------------------------------------------------------------------------- the rest
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function named as Keras names it.
+
+    `name` is "relu" only for the plain function (no upper limit, no slope below 0).
+    The linear activation is an `Identity`.
+    """
+
+    name: str
+    function: Callable[[tf.Tensor], tf.Tensor] = field(compare=False)
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the activation of x."""
+        return self.function(x)
+
+    @property
+    def passes_relevance(self) -> bool:
+        """Whether LRP hands relevance through unchanged."""
+        return self.name == "relu"
+
+
+@dataclass(frozen=True)
+class Add:
+    """Sum of all inputs."""
+
+    def forward(self, *values: tf.Tensor) -> tf.Tensor:
+        """Return the sum."""
+        return functools.reduce(operator.add, values)
+
+
+@dataclass(frozen=True)
+class Concatenate:
+    """All inputs side by side along `axis` (counted with the sample axis)."""
+
+    axis: int
+
+    def forward(self, *values: tf.Tensor) -> tf.Tensor:
+        """Return the concatenation."""
+        return tf.concat(values, axis=self.axis)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input of the network."""
+
+
+Operation = Source | Linear | Route | Activation | Add | Concatenate
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation of the graph.
+
+    Attributes
+    ----------
+    name : str
+        Name of the Keras layer it comes from; nested models give "outer/inner".
+    op : Operation
+        What it computes.
+    inputs : tuple of int
+        Positions of its inputs among the graph's nodes.
+    shape : tuple of int
+        Shape of its output without the sample axis.
+    nonnegative : bool
+        True where the output cannot be negative, whatever the input.
+    """
+
+    name: str
+    op: Operation
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    nonnegative: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A Keras network as typed nodes in computing order.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        Inputs first; every node stands after the nodes it reads.
+    sources, outputs : tuple of int
+        Positions of the network's inputs and of its outputs. A final softmax or sigmoid is not part
+        of the graph: the output is its logit.
+    final_activations : tuple of (str or None)
+        For each output the name of the activation that was taken off.
+    """
+
+    nodes: tuple[Node, ...]
+    sources: tuple[int, ...]
+    outputs: tuple[int, ...]
+    final_activations: tuple[str | None, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample of the only input; `ModelError` where there are several."""
+        if len(self.sources) != 1:
+            raise ModelError(
+                f"the model has {len(self.sources)} inputs: only models of one input can be explained; "
+                "concatenate the inputs into one, or explain a sub-model of one input"
+            )
+        return self.nodes[self.sources[0]].shape
+
+    @property
+    def first_layers(self) -> tuple[int, ...]:
+        """Positions of the weighted layers that read the input directly (through routes and pooling only)."""
+        open_ends = set(self.sources)
+        found = []
+        for position, node in enumerate(self.nodes):
+            if not open_ends.intersection(node.inputs):
+                continue
+            pooling = isinstance(node.op, Linear) and isinstance(node.op.map, AveragePool | GlobalAverage)
+            if isinstance(node.op, Linear) and not pooling:
+                found.append(position)
+            elif not isinstance(node.op, Activation):
+                open_ends.add(position)
+        return tuple(found)
+
+
+@dataclass(eq=False)
+class Evaluator:
+    """The graph with its weights as tensors of one dtype, ready to compute.
+
+    Parameters
+    ----------
+    graph : Graph
+        The network.
+    dtype : str
+        "float32" or "float64".
+    """
+
+    graph: Graph
+    dtype: str = "float32"
+    kernels: dict[int, tf.Tensor] = field(init=False, repr=False)
+    biases: dict[int, tf.Tensor] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        linear = {i: n.op for i, n in enumerate(self.graph.nodes) if isinstance(n.op, Linear)}
+        self.kernels = {i: tf.constant(op.kernel, self.dtype) for i, op in linear.items()}
+        self.biases = {i: tf.constant(op.bias, self.dtype) for i, op in linear.items() if op.bias is not None}
+
+    def forward(self, *inputs: tf.Tensor) -> tuple[list[tf.Tensor], dict[int, tf.Tensor]]:
+        """Compute all nodes.
+
+        Parameters
+        ----------
+        *inputs : tf.Tensor
+            One tensor (samples, ...) per input of the network, in the evaluator's dtype.
+
+        Returns
+        -------
+        values : list of tf.Tensor
+            The output of every node.
+        products : dict
+            For linear nodes the product with the kernel, before the bias is added.
+        """
+        values: list[tf.Tensor] = []
+        products: dict[int, tf.Tensor] = {}
+        given = dict(zip(self.graph.sources, inputs, strict=True))
+        for position, node in enumerate(self.graph.nodes):
+            arguments = [values[i] for i in node.inputs]
+            if isinstance(node.op, Source):
+                values.append(given[position])
+            elif isinstance(node.op, Linear):
+                products[position] = node.op.map(arguments[0], self.kernels[position])
+                bias = self.biases.get(position)
+                values.append(products[position] if bias is None else products[position] + bias)
+            else:
+                values.append(node.op.forward(*arguments))
+        return values, products
+
+    def __call__(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Return the network's outputs (logits where a final softmax or sigmoid was taken off)."""
+        values, _ = self.forward(*inputs)
+        return tuple(values[i] for i in self.graph.outputs)
