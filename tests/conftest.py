@@ -26,3 +26,13 @@ def data_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("XAIRT_DATA_DIR does not name a folder of archived data")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def run_eagerly():
+    """Run TensorFlow functions without compiling them: quicker where each is called once."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

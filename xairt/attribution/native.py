@@ -83,7 +83,7 @@ class NativeEngine:
         keys : numpy.ndarray
             (size, 2) seed and sample index.
         """
-        return {k: v.numpy() for k, v in self._run(x, indices, keys).items()}
+        return {k: v.numpy() for k, v in self._run(*map(tf.constant, (x, indices, keys))).items()}
 
     def layers(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> list[tuple[str, dict[str, np.ndarray]]]:
         """Return the ledger of every layer for one block, from the last layer to the first.
@@ -104,7 +104,7 @@ class NativeEngine:
                 return explain(Block(x, self.setting.target.chosen(outputs(x), indices), keys))[1]
 
             self._layers = self._compiled(run)
-        ledger = self._layers(x, indices, keys)
+        ledger = self._layers(*map(tf.constant, (x, indices, keys)))
         return [(_text(name), {k: v.numpy() for k, v in entries.items()}) for name, entries in ledger]
 
 

@@ -185,7 +185,7 @@ class InnvestigateEngine:
 
     def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
         """Explain one block; see `NativeEngine`. No ledger is kept, and LRP's gap is not known (NaN)."""
-        prediction, chosen, at_baseline = (v.numpy() for v in self._forward(x, indices))
+        prediction, chosen, at_baseline = (v.numpy() for v in self._forward(tf.constant(x), tf.constant(indices)))
         running = shared_worker()
         running.start()
         seed = int(np.random.SeedSequence(keys[0].tolist()).generate_state(1)[0] >> 1) if self._stochastic else 0

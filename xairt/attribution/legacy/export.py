@@ -58,13 +58,11 @@ def describe(graph: Graph) -> tuple[list[Description], list[np.ndarray]]:
     """
     if len(graph.sources) != 1 or len(graph.outputs) != 1:
         raise UnsupportedLayerError("engine 'innvestigate' takes models of one input and one output: use engine='native'")
-    needed = _needed(graph)
-    readers = {i: [j for j in needed if i in graph.nodes[j].inputs] for i in needed}
+    readers = [[j for j, n in enumerate(graph.nodes) if i in n.inputs] for i in range(len(graph.nodes))]
     layers: list[Description] = []
     weights: list[np.ndarray] = []
     place: dict[int, int] = {}
-    for position in needed:
-        node = graph.nodes[position]
+    for position, node in enumerate(graph.nodes):
         if isinstance(node.op, Identity) or _merged(graph, readers, position):
             place[position] = place[node.inputs[0]]
             continue
@@ -78,16 +76,7 @@ def describe(graph: Graph) -> tuple[list[Description], list[np.ndarray]]:
     return layers, weights
 
 
-def _needed(graph: Graph) -> list[int]:
-    """Return the positions that the output depends on, in computing order."""
-    needed = set(graph.outputs) | set(graph.sources)
-    for position in reversed(range(len(graph.nodes))):
-        if position in needed:
-            needed.update(graph.nodes[position].inputs)
-    return sorted(needed)
-
-
-def _merged(graph: Graph, readers: dict[int, list[int]], position: int) -> bool:
+def _merged(graph: Graph, readers: list[list[int]], position: int) -> bool:
     """Return whether a node is a ReLU that is written into the weighted layer before it."""
     node = graph.nodes[position]
     if not (isinstance(node.op, Activation) and node.op.name == "relu"):

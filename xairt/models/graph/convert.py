@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -91,7 +91,20 @@ def convert(model: tf.keras.Model) -> Graph:
     outputs = _convert_model(draft, model, sources, prefix="")
     nodes, outputs = fold.fold_batch_normalization(draft.nodes, outputs)
     ends = [_without_final_activation(nodes, i) for i in outputs]
-    return Graph(tuple(nodes), sources, tuple(i for i, _ in ends), tuple(name for _, name in ends))
+    return _pruned(nodes, sources, tuple(i for i, _ in ends), tuple(name for _, name in ends))
+
+
+def _pruned(
+    nodes: list[Node], sources: tuple[int, ...], outputs: tuple[int, ...], removed: tuple[str | None, ...]
+) -> Graph:
+    """Return the graph of the nodes that the outputs depend on."""
+    needed = set(outputs) | set(sources)
+    for position in reversed(range(len(nodes))):
+        if position in needed:
+            needed.update(nodes[position].inputs)
+    place = {old: new for new, old in enumerate(sorted(needed))}
+    kept = [replace(nodes[old], inputs=tuple(place[i] for i in nodes[old].inputs)) for old in place]
+    return Graph(tuple(kept), tuple(place[i] for i in sources), tuple(place[i] for i in outputs), removed)
 
 
 def _check_traceable(model: tf.keras.Model) -> None:

@@ -1,0 +1,142 @@
+"""The ledger: relevance in = relevance out + what was kept back, every entry counted on its own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import networks
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xairt import attribute, explainer
+from xairt.attribution.lrp import engine, methods
+from xairt.errors import MethodError
+
+pytestmark = pytest.mark.usefixtures("run_eagerly")
+
+LRP = (
+    "lrp.z",
+    "lrp.epsilon(epsilon=0.1)",
+    "lrp.epsilon(epsilon=0.01, bias=False)",
+    "lrp.alpha_1_beta_0",
+    "lrp.alpha_2_beta_1",
+    "lrp.alpha_2_beta_1_IB",
+    'lrp.alpha_beta(alpha=2, beta=1, bias="innvestigate")',
+    "lrp.z_plus_fast",
+    "lrp.w_square",
+    "lrp.flat",
+    "lrp.sequential_preset_a_flat",
+    "lrp.alpha_1_beta_0(input_layer_rule=Bounded)",
+)
+
+
+def scale(out) -> np.ndarray:
+    """Return what rounding is measured against: the sum of all amounts that were booked."""
+    entries = [abs(out[name].values) for name in engine.LEDGER]
+    axes = tuple(out.attribution.dims[1:])
+    return abs(out.attribution).sum(axes).values + abs(out.prediction.values) + sum(entries)
+
+
+def books_balance(out, tolerance: float = 1e-4) -> np.ndarray:
+    """Return per sample whether sum R + absorbed + lost = f within the tolerance."""
+    axes = tuple(out.attribution.dims[1:])
+    total = out.attribution.sum(axes) + sum(out[name] for name in engine.LEDGER)
+    return abs(total - out.prediction).values <= tolerance * scale(out)
+
+
+@st.composite
+def random_network(draw) -> tuple:
+    sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
+    n_inputs, n_outputs = draw(st.integers(1, 8)), draw(st.integers(1, 3))
+    end = draw(st.sampled_from([None, "softmax"]))
+    bias = draw(st.sampled_from([0.0, 0.5, 3.0]))
+    return n_inputs, sizes, n_outputs, end, draw(st.integers(0, 10_000)), bias
+
+
+@settings(max_examples=30, deadline=None)
+@given(network=random_network(), method=st.sampled_from(LRP), seed=st.integers(0, 100))
+def test_books_balance_on_random_networks(network, method, seed):
+    n_inputs, sizes, n_outputs, end, weights_seed, bias = network
+    hidden = [tf.keras.layers.Dense(size, "relu") for size in sizes]
+    layers = [tf.keras.layers.InputLayer(n_inputs), *hidden, tf.keras.layers.Dense(n_outputs, end)]
+    model = networks.randomised(tf.keras.Sequential(layers), weights_seed, bias)
+    x = networks.samples(model, 6, seed)
+    assert books_balance(attribute(model, x, method, target=0)).all()
+
+
+@pytest.mark.parametrize("method", LRP)
+@pytest.mark.parametrize("network", [networks.cnn, networks.branched])
+def test_books_balance_on_convolutions_and_branches(method, network):
+    model = network()
+    out = attribute(model, networks.samples(model, 6), method)
+    assert books_balance(out).all()
+    np.testing.assert_array_less(abs(out.completeness_gap.values), 1e-4 * scale(out))
+
+
+@pytest.mark.parametrize("broken", ["absorbed_by_bias", "lost_to_empty_pot", "relevance"])
+def test_a_broken_rule_is_noticed(broken, monkeypatch):
+    model = networks.mlp()
+    original = engine.RelevancePass._divide
+
+    def wrong(self, pot, amount, denominator, bias):
+        per_unit, entries = original(self, pot, amount, denominator, bias)
+        if broken == "relevance":
+            return per_unit * 1.01, entries
+        return per_unit, entries | {broken: entries[broken] + 0.05}
+
+    monkeypatch.setattr(engine.RelevancePass, "_divide", wrong)
+    out = explainer(model, "lrp.alpha_2_beta_1")(networks.samples(model))
+    assert not books_balance(out).all()
+    assert (abs(out.completeness_gap) > 1e-3).any() or broken != "relevance"
+
+
+def test_a_rule_that_forgets_its_bias_is_noticed(monkeypatch):
+    def forgetful(p):
+        composite = methods.alpha_beta(p)
+        pots = tuple(dataclasses.replace(pot, terms=pot.terms[:1]) for pot in composite.default.pots)
+        return dataclasses.replace(composite, default=dataclasses.replace(composite.default, pots=pots))
+
+    model, x = networks.mlp(), np.abs(networks.samples(networks.mlp()))
+    setting_check = attribute(model, x, "lrp.alpha_2_beta_1")
+    # dropping a term changes the relevance, while the books of the changed rule still balance
+    from xairt.attribution import registry
+
+    changed = dataclasses.replace(registry.METHODS["lrp.alpha_beta"], build=methods.method(forgetful))
+    monkeypatch.setitem(registry.METHODS, "lrp.alpha_beta", changed)
+    out = explainer(model, "lrp.alpha_2_beta_1")(-x)
+    assert books_balance(out).all()
+    assert not np.allclose(out.attribution, setting_check.attribution)
+
+
+@pytest.mark.parametrize("method", ["lrp.z", "lrp.alpha_2_beta_1", "lrp.flat"])
+def test_every_layer_balances(method):
+    model = networks.cnn()
+    ledger = explainer(model, method, dtype="float64").ledger(networks.samples(model))
+    kept = sum(ledger[name] for name in engine.LEDGER)
+    np.testing.assert_allclose(ledger.relevance_in, ledger.relevance_out + kept, atol=1e-9)
+    assert list(ledger.layer.values) == [
+        layer.name for layer in reversed(model.layers) if layer.weights or "average" in layer.name
+    ]
+
+
+def test_layers_hand_over_what_they_received():
+    model = networks.mlp()
+    ledger = explainer(model, "lrp.alpha_1_beta_0", dtype="float64").ledger(networks.samples(model))
+    np.testing.assert_allclose(ledger.relevance_out[:-1].values, ledger.relevance_in[1:].values, atol=1e-9)
+
+
+def test_empty_pot_is_booked():
+    model = tf.keras.Sequential([tf.keras.layers.InputLayer(2), tf.keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.array([[-1.0], [-2.0]])])
+    out = attribute(model, np.ones((1, 2)), "lrp.alpha_1_beta_0")
+    assert out.prediction.item() == -3
+    assert out.lost_to_empty_pot.item() == -3
+    np.testing.assert_array_equal(out.attribution.values, [[0, 0]])
+
+
+def test_only_lrp_keeps_a_ledger():
+    with pytest.raises(MethodError, match="gradient keeps no ledger: only the lrp methods do"):
+        explainer(networks.mlp(), "gradient").ledger(np.zeros((1, 7)))

@@ -1,0 +1,317 @@
+"""The command line: the same functions as the Python API, with one-line errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xairt._version import __version__
+from xairt.errors import DataError, MethodError, XairtError
+
+app = typer.Typer(
+    name="xairt",
+    help="Explain Keras networks, map the relevance on the globe, and measure the explanations.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Archived data: what is known, and where it lies.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
+Engine = Annotated[str, typer.Option(help="native, or innvestigate (worker process).")]
+Convention = Annotated[
+    str | None, typer.Option(help="Registered convention to reproduce a publication; see `xairt methods --conventions`.")
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xairt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    """Set what holds for every command."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(help="Seed of data, training and noise.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A few seconds of training: shows the way, not the skill.")] = False,
+) -> None:
+    """Train on synthetic SST, explain with LRP and gradients, draw maps, compare with the known truth."""
+    from xairt.demo import run
+
+    run(output, seed=seed, quick=quick, progress=True, echo=typer.echo)
+
+
+@app.command()
+def attribute(
+    model: Annotated[str, typer.Argument(help="Model file, URL, or registered name.")],
+    data: Annotated[Path, typer.Argument(help="Samples: .nc, .npz or .npy.")],
+    output: Output,
+    method: Annotated[list[str], typer.Option("--method", "-m", help="Method, alias or name(parameter=value); repeatable.")],
+    param: Annotated[list[str] | None, typer.Option(help="METHOD.key=value; repeatable.")] = None,
+    target: Annotated[int | None, typer.Option(help="Index of the explained output; default: the largest.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="A number, or a file with one or more samples.")] = None,
+    engine: Engine = "native",
+    convention: Convention = None,
+    grid: Annotated[Path | None, typer.Option(help="netCDF with lat, lon and NaN (or a mask) on land.")] = None,
+    variable: Annotated[str | None, typer.Option(help="Variable of DATA; needed if it holds several.")] = None,
+    select: Annotated[list[str] | None, typer.Option(help="Part of the data, e.g. sample=0:100; repeatable.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples computed at once.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64 (native engine).")] = "float32",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Load a model file that executes code.")] = False,
+) -> None:
+    """Explain samples with one method or several and write the attributions as netCDF."""
+    from xairt.attribution.explainer import attribute as explain
+    from xairt.data.files import read_array, write_dataset
+    from xairt.models.loading import load_model
+
+    _check_suffix(output, ".nc")
+    methods = with_parameters(method, param or [])
+    x = read_array(data, variable, select=parse_selection(select or []))
+    result = explain(
+        load_model(model, trust_code=trust_code),
+        x,
+        methods,
+        target=target,
+        baseline=_read_baseline(baseline),
+        engine=engine,
+        convention=convention,
+        grid=_read_grid(grid),
+        batch_size=batch_size,
+        dtype=dtype,
+        seed=seed,
+        progress=True,
+    )
+    write_dataset(result, output, title=f"Attribution of {model} to {data.name}", history=_command_line())
+    typer.echo(f"{output}: {len(result.method)} method(s), {result.sizes[result.prediction.dims[-1]]} samples")
+
+
+@app.command(name="map")
+def draw(
+    attributions: Annotated[Path, typer.Argument(help="netCDF written by `xairt attribute`.")],
+    output: Output,
+    sample: Annotated[list[int] | None, typer.Option(help="Position of a sample to draw; repeatable. Default: 0.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Label of a method to draw; repeatable. Default: all.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="netCDF with the true attribution.")] = None,
+    truth_variable: Annotated[str | None, typer.Option(help="Variable of the truth file.")] = None,
+    projection: Annotated[str, typer.Option(help="A cartopy projection.")] = "Robinson",
+    central_longitude: Annotated[float | None, typer.Option(help="Degrees east. Default: 180 for global fields.")] = None,
+    share: Annotated[str, typer.Option(help="Which panels share a colour scale: row, column, all, panel.")] = "panel",
+    normalise: Annotated[str | None, typer.Option(help="Divide each map by its max or sum.")] = None,
+    robust: Annotated[float | None, typer.Option(help="Percentile of |attribution| that limits the colours.")] = None,
+) -> None:
+    """Draw attributions on maps, beside the truth where it is known."""
+    from xairt.data.files import read_array, read_dataset
+    from xairt.plots import maps
+
+    _check_suffix(output, ".png", ".pdf", ".svg", ".jpg")
+    maps(
+        read_dataset(attributions),
+        truth=None if truth is None else read_array(truth, truth_variable),
+        samples=sample or (0,),
+        methods=method or None,
+        projection=projection,
+        central_longitude=central_longitude,
+        share=share,
+        normalise=normalise,
+        robust=robust,
+        save=output,
+    )
+    typer.echo(str(output))
+
+
+@app.command()
+def inspect(model: Annotated[str, typer.Argument(help="Model file, URL, or registered name.")]) -> None:
+    """Show what a model file holds and which methods can explain it; executes nothing of the file."""
+    from xairt.models.card import inspect_model
+
+    _console().print(inspect_model(model).render())
+
+
+@app.command()
+def methods(
+    conventions: Annotated[bool, typer.Option("--conventions", help="Show the registered conventions.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show parameters and references too.")] = False,
+) -> None:
+    """List the attribution methods, or the documented conventions."""
+    from rich.table import Table
+
+    if conventions:
+        from xairt.conventions import CONVENTIONS
+
+        table = Table("convention", "applies to", "what it does differently", "source")
+        for c in CONVENTIONS.values():
+            table.add_row(c.name, c.applies_to, c.difference, c.source)
+    else:
+        from xairt.attribution.registry import methods as list_methods
+
+        columns = ["engines", "aliases", "sum_promises"] + (["parameters", "conventions", "reference"] if full else [])
+        table = Table("method", *columns)
+        for name, row in list_methods()[columns].iterrows():
+            table.add_row(name, *map(str, row))
+    _console().print(table)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the registered data."""
+    from rich.table import Table
+
+    from xairt.data.registry import entries
+
+    table = Table("name", "size", "licence", "description")
+    for entry in entries():
+        size = "unknown" if entry.size is None else f"{entry.size:,} bytes"
+        table.add_row(entry.name, size, entry.licence, entry.description)
+    _console().print(table)
+
+
+@data_app.command("fetch")
+def data_fetch(name: Annotated[str, typer.Argument(help="Registered name.")]) -> None:
+    """Download and verify registered data unless it is here already; print its path."""
+    from xairt.data.registry import path
+
+    typer.echo(path(name, progress=True))
+
+
+@data_app.command("path")
+def data_path(name: Annotated[str, typer.Argument(help="Registered name.")]) -> None:
+    """Print where registered data lies on this machine, without downloading."""
+    from xairt.data.registry import path
+
+    typer.echo(path(name, download=False))
+
+
+def with_parameters(methods: Sequence[str], params: Sequence[str]) -> list[str]:
+    """Write ``METHOD.key=value`` parameters into the methods they belong to.
+
+    Raises
+    ------
+    MethodError
+        If a parameter is not of that form or names a method that was not asked for.
+
+    Examples
+    --------
+    >>> with_parameters(["lrp.epsilon", "gradient"], ["lrp.epsilon.epsilon=0.1"])
+    ['lrp.epsilon(epsilon=0.1)', 'gradient']
+    """
+    from xairt.attribution import calls
+
+    further: dict[str, list[str]] = {}
+    for text in params:
+        left, equals, value = text.partition("=")
+        name, dot, key = left.strip().rpartition(".")
+        if not (equals and dot and key) or not any(calls.parse(m)[0] == name for m in methods):
+            asked = ", ".join(methods)
+            raise MethodError(f"--param {text}: write METHOD.key=value, with a method given by -m ({asked})")
+        further.setdefault(name, []).append(f"{key}={value}")
+    return [_with(method, further.get(calls.parse(method)[0], [])) for method in methods]
+
+
+def _with(method: str, assignments: list[str]) -> str:
+    if not assignments:
+        return method
+    inside = ", ".join(assignments)
+    return f"{method[:-1]}, {inside})" if method.endswith(")") else f"{method}({inside})"
+
+
+def parse_selection(texts: Sequence[str]) -> dict[str, int | slice]:
+    """Read ``dimension=start:stop`` or ``dimension=index`` selections.
+
+    Raises
+    ------
+    DataError
+        If a selection is not of that form.
+
+    Examples
+    --------
+    >>> parse_selection(["sample=0:100", "lag=2"])
+    {'sample': slice(0, 100, None), 'lag': 2}
+    """
+    selection: dict[str, int | slice] = {}
+    for text in texts:
+        dimension, equals, part = text.partition("=")
+        try:
+            numbers = [int(n) if n.strip() else None for n in part.split(":")]
+        except ValueError:
+            numbers = []
+        if not equals or not dimension.strip() or not 1 <= len(numbers) <= 3 or numbers == [None]:
+            raise DataError(f"--select {text}: write dimension=index or dimension=start:stop, e.g. sample=0:100")
+        selection[dimension.strip()] = numbers[0] if len(numbers) == 1 else slice(*numbers)
+    return selection
+
+
+def _read_baseline(text: str | None) -> Any:
+    """Return None, a number, or the array of a file."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        from xairt.data.files import read_array
+
+        return read_array(text)
+
+
+def _read_grid(path: Path | None):
+    if path is None:
+        return None
+    from xairt.data.files import read_dataset
+    from xairt.grid import Grid
+
+    return Grid.from_dataset(read_dataset(path))
+
+
+def _check_suffix(path: Path, *suffixes: str) -> None:
+    if path.suffix.lower() not in suffixes:
+        raise DataError(f"{path}: unknown kind of output file: name it *{' or *'.join(suffixes)}")
+
+
+def _command_line() -> str:
+    return " ".join(["xairt", *sys.argv[1:]])
+
+
+def _console():
+    """Return a console; where the output is no terminal it is wide enough not to fold tables."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors made on purpose end with exit code 2 and one line on standard error."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        app(arguments, standalone_mode=True)
+    except XairtError as error:
+        if debug:
+            traceback.print_exc()
+        typer.echo(f"xairt: {error}", err=True)
+        raise SystemExit(EXIT_BAD_INPUT) from None
+    except KeyboardInterrupt:
+        typer.echo("xairt: interrupted", err=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None

@@ -1,0 +1,89 @@
+"""Networks of the publications, untrained and seeded."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from xairt.errors import ModelError
+
+MAMALAKIS2022_UNITS = (512, 256, 128, 64, 32, 16)
+
+
+def mamalakis2022(n_inputs: int, seed: int) -> tf.keras.Model:
+    """Return the regression network of the SST benchmark, with its initial weights.
+
+    Dense layers of 512, 256, 128, 64, 32 and 16 units with bias and ReLU, then one output without bias.
+    Weights of the first layer are N(0, sd 1/D) with bias 0; all others, biases too, are He normal.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number D of ocean cells.
+    seed : int
+        Not negative; the same seed gives the same weights. Global random state is left alone.
+
+    Returns
+    -------
+    tensorflow.keras.Model
+        (samples, D) -> (samples, 1), not compiled; 410,112 parameters for D = 458.
+
+    Raises
+    ------
+    ModelError
+        If ``n_inputs`` is not positive or ``seed`` is negative.
+
+    References
+    ----------
+    Mamalakis, Ebert-Uphoff and Barnes (2022), doi:10.1017/eds.2022.7, and its program.
+    """
+    seeds = iter(_layer_seeds(n_inputs, seed, 2 * len(MAMALAKIS2022_UNITS) + 1))
+    he_normal, layers = tf.keras.initializers.HeNormal, tf.keras.layers
+    narrow = tf.keras.initializers.RandomNormal(stddev=1.0 / n_inputs, seed=next(seeds))
+    model = tf.keras.Sequential([layers.Input((n_inputs,))], name="mamalakis2022")
+    model.add(layers.Dense(MAMALAKIS2022_UNITS[0], "relu", kernel_initializer=narrow))
+    for units in MAMALAKIS2022_UNITS[1:]:
+        kernel, bias = he_normal(seed=next(seeds)), he_normal(seed=next(seeds))
+        model.add(layers.Dense(units, "relu", kernel_initializer=kernel, bias_initializer=bias))
+    model.add(layers.Dense(1, use_bias=False, kernel_initializer=he_normal(seed=next(seeds))))
+    return model
+
+
+def linear(n_inputs: int, seed: int) -> tf.keras.Model:
+    """Return the linear control model of the SST benchmark: one output, no bias, weights N(0, sd 1/D).
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number D of ocean cells.
+    seed : int
+        Not negative; the same seed gives the same weights. Global random state is left alone.
+
+    Returns
+    -------
+    tensorflow.keras.Model
+        (samples, D) -> (samples, 1), not compiled.
+
+    Raises
+    ------
+    ModelError
+        If ``n_inputs`` is not positive or ``seed`` is negative.
+
+    References
+    ----------
+    Mamalakis, Ebert-Uphoff and Barnes (2022), doi:10.1017/eds.2022.7.
+    """
+    (layer_seed,) = _layer_seeds(n_inputs, seed, 1)
+    narrow = tf.keras.initializers.RandomNormal(stddev=1.0 / n_inputs, seed=layer_seed)
+    layers = [
+        tf.keras.layers.Input((n_inputs,)),
+        tf.keras.layers.Dense(1, use_bias=False, kernel_initializer=narrow),
+    ]
+    return tf.keras.Sequential(layers, name="linear")
+
+
+def _layer_seeds(n_inputs: int, seed: int, count: int) -> list[int]:
+    """Give each weight array a seed of its own; equal seeds would repeat values between layers."""
+    if n_inputs < 1 or seed < 0:
+        raise ModelError(f"n_inputs={n_inputs}, seed={seed}: out of range; give n_inputs >= 1 and seed >= 0")
+    return [int(word) for word in np.random.SeedSequence(seed).generate_state(count, np.uint32) >> 1]
