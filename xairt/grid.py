@@ -497,4 +497,3 @@ def match_coordinates(have: ArrayLike, want: NDArray[np.float64], kind: str) -> 
     return nearest
 
 
-_positions = match_coordinates

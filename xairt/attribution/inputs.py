@@ -10,8 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xairt.errors import DataError
-from xairt.grid import Grid, lat_lon_names
-from xairt.grid import _positions as match_coordinates
+from xairt.grid import Grid, lat_lon_names, match_coordinates
 
 PLAIN_DIMS = {1: ("feature",), 2: ("step", "channel"), 3: ("y", "x", "channel")}
 """Names of a plain array's sample axes by their number."""
