@@ -259,7 +259,7 @@ def test_normalisation_is_asked_for_and_named(how, total):
     scale = total(np.abs(da.values[np.isfinite(da.values)]))
     drawn = mesh(figure.axes[0]).get_array()
     assert drawn.max() == pytest.approx(np.nanmax(da.values) / scale)
-    assert bar_label(bars(figure)[0]) == f"relevance / {how} |relevance|"
+    assert bar_label(bars(figure)[0]).startswith(f"relevance / {how} |relevance|")
     xr.testing.assert_identical(da, before)
     np.testing.assert_array_equal(normalised(np.zeros(3), how), np.zeros(3))
 

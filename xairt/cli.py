@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -49,6 +50,8 @@ def options(
 ) -> None:
     """Set what holds for every command."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    for library in ("absl", "tensorflow"):
+        logging.getLogger(library).setLevel(logging.INFO if verbose else logging.ERROR)
 
 
 @app.command()
@@ -303,6 +306,7 @@ def _console():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors made on purpose end with exit code 2 and one line on standard error."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notes would hide our own lines
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:

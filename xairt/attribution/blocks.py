@@ -92,6 +92,17 @@ BlockMethod = Callable[[Block], Explained]
 """A method bound to its setting and parameters."""
 
 
+def compiled(function: Callable, *signature: tf.TensorSpec) -> Callable:
+    """Return the function compiled for one signature.
+
+    TensorFlow counts traces by the address of a function, which is reused when explainers come and go;
+    its warning of frequent retracing would be wrong here and is switched off.
+    """
+    made = tf.function(function, input_signature=signature)
+    made._omit_frequent_tracing_warning = True
+    return made
+
+
 def over_samples(value: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """Return value (b,) with axes of one added, so that it broadcasts against `like` (b, ...)."""
     return tf.reshape(value, (-1, *[1] * (like.shape.rank - 1)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.blocks import Block, Setting
+from xairt.attribution.blocks import Block, Setting, compiled
 from xairt.attribution.lrp.methods import with_ledger
 from xairt.attribution.registry import MethodCall
 from xairt.errors import MethodError
@@ -62,13 +62,11 @@ class NativeEngine:
 
     def _compiled(self, function):
         shape = (self.size, *self.setting.network.input_shape)
-        return tf.function(
+        return compiled(
             function,
-            input_signature=[
-                tf.TensorSpec(shape, self.setting.dtype),
-                tf.TensorSpec((self.size,), tf.int32),
-                tf.TensorSpec((self.size, 2), tf.int32),
-            ],
+            tf.TensorSpec(shape, self.setting.dtype),
+            tf.TensorSpec((self.size,), tf.int32),
+            tf.TensorSpec((self.size, 2), tf.int32),
         )
 
     def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:

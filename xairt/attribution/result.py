@@ -13,7 +13,7 @@ from xairt.attribution.inputs import Samples
 from xairt.attribution.lrp.engine import LEDGER
 
 LONG_NAMES = {
-    "attribution": "attribution of the explained output to each input",
+    "attribution": "attribution",
     "prediction": "explained output f(x)",
     "target": "index of the explained output (-1: callable target)",
     "completeness_gap": "sum of attribution minus what the method promises",

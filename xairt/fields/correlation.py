@@ -65,8 +65,13 @@ def default_grid() -> Grid:
     """
     from xairt.data.natural_earth import land_mask
 
-    lat, lon = np.arange(89.5, -90.0, -10.0), np.arange(0.5, 360.0, 10.0)
+    lat, lon = default_coordinates()
     return Grid(~land_mask(lat, lon), lat, lon)
+
+
+def default_coordinates() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return latitudes (18,) and longitudes (36,) of the benchmark's grid, degrees north and east."""
+    return np.arange(89.5, -90.0, -10.0), np.arange(0.5, 360.0, 10.0)
 
 
 def to_correlation(covariance: ArrayLike) -> NDArray[np.float64]:

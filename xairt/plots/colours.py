@@ -34,6 +34,7 @@ def colour_scale(
     cmap: Any = None,
     vlim: float | tuple[float, float] | None = None,
     robust: float | None = None,
+    signed: bool = False,
 ) -> ColourScale:
     """Choose one colour scale for panels that are to be compared.
 
@@ -50,6 +51,8 @@ def colour_scale(
         Largest magnitude shown, or (lowest, highest) value shown, in the units of the panels.
     robust
         Percentile (0 .. 100) of the magnitudes to take as the largest one shown; default the maximum.
+    signed
+        Take the values as signed though none of them is negative (others of the same quantity are).
 
     Raises
     ------
@@ -58,18 +61,20 @@ def colour_scale(
         map is unknown.
     """
     finite = np.concatenate([np.asarray(p, float)[np.isfinite(p)] for p in panels])
-    low, high = _limits(finite, vlim, robust)
+    low, high = _limits(finite, vlim, robust, signed or bool((finite < 0).any()))
     below, above = bool((finite < low).any()), bool((finite > high).any())
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     return ColourScale(_colormap(cmap, DIVERGING if low < 0 else SEQUENTIAL), low, high, extend[below, above])
 
 
 def _limits(
-    finite: NDArray[np.float64], vlim: float | tuple[float, float] | None, robust: float | None
+    finite: NDArray[np.float64],
+    vlim: float | tuple[float, float] | None,
+    robust: float | None,
+    signed: bool,
 ) -> tuple[float, float]:
     if vlim is not None and robust is not None:
         raise DataError("vlim and robust both set the colour limits; give one of them")
-    signed = bool((finite < 0).any())
     if vlim is None:
         vlim = _magnitude(finite, robust)
     try:
@@ -133,21 +138,39 @@ def normalised(values: NDArray[Any], how: Normalise) -> NDArray[Any]:
     return values / scale if scale else values
 
 
-def colour_bar_label(quantity: str, units: str | None, normalise: Normalise, robust: float | None) -> str:
-    """Return what a colour bar shows: quantity, units, normalisation and robust limits.
+def bar_exponent(largest: float) -> int:
+    """Return the power of ten that a colour bar's numbers are divided by; 0 where they are handy as they are.
+
+    Examples
+    --------
+    >>> bar_exponent(0.5), bar_exponent(0.0042), bar_exponent(3e5)
+    (0, -3, 5)
+    """
+    exponent = int(np.floor(np.log10(largest)))
+    return 0 if -3 < exponent < 4 else exponent
+
+
+def colour_bar_label(
+    quantity: str, units: str | None, normalise: Normalise, robust: float | None, exponent: int = 0
+) -> str:
+    """Return what a colour bar shows: quantity, units, power of ten, normalisation and robust limits.
 
     Examples
     --------
     >>> colour_bar_label("relevance", "K", None, None)
     'relevance (K)'
+    >>> colour_bar_label("relevance", "K", None, None, exponent=-3)
+    'relevance ($10^{-3}$ K)'
     >>> colour_bar_label("relevance", "K", "max", 99)
     'relevance / max |relevance|, limits: 99th percentile'
     """
     name = quantity or "value"
     if normalise is not None:
-        label = f"{name} / {normalise} |{name}|"
-    else:
-        label = f"{name} ({units})" if units else name
+        name, units = f"{name} / {normalise} |{name}|", None
+    factors = [f"$10^{{{exponent}}}$"] if exponent else []
+    if units and units != "1":
+        factors.append(units)
+    label = f"{name} ({' '.join(factors)})" if factors else name
     return f"{label}, limits: {_ordinal(robust)} percentile" if robust is not None else label
 
 

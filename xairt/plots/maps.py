@@ -20,14 +20,22 @@ from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from xairt.data import natural_earth
 from xairt.errors import DataError, suggest
 from xairt.grid import Grid, latitude_edges, longitude_edges
 from xairt.metrics import pearson
-from xairt.plots.colours import LAND, ColourScale, Normalise, colour_bar_label, colour_scale, normalised
+from xairt.plots.colours import (
+    LAND,
+    ColourScale,
+    Normalise,
+    bar_exponent,
+    colour_bar_label,
+    colour_scale,
+    normalised,
+)
 from xairt.plots.inputs import as_maps, check_truth, labelled_maps, sample_name
 from xairt.plots.projections import build_mesh, resolve_projection, set_limits
 from xairt.plots.style import (
@@ -60,6 +68,7 @@ class _Panel(NamedTuple):
     note: str
     quantity: str
     units: str | None
+    signed: bool
 
 
 class _Look(NamedTuple):
@@ -75,7 +84,9 @@ class _Look(NamedTuple):
     normalise: Normalise
 
     def scale(self, panels: Sequence[_Panel]) -> ColourScale:
-        return colour_scale([p.values for p in panels], cmap=self.cmap, vlim=self.vlim, robust=self.robust)
+        signed = any(p.signed for p in panels)
+        values = [p.values for p in panels]
+        return colour_scale(values, cmap=self.cmap, vlim=self.vlim, robust=self.robust, signed=signed)
 
 
 def map(
@@ -342,7 +353,8 @@ def _panel(maps: xr.DataArray, i: int, place: tuple[int, int], title: str, look:
         title,
         "",
         str(quantity),
-        attrs.get("units") if look.normalise is None else None,
+        None if look.normalise or attrs.get("units") == "1" else attrs.get("units"),
+        bool((maps.values < 0).any()),  # of all samples: one method, one kind of colour map
     )
 
 
@@ -402,7 +414,8 @@ def _colour_bar(
     explained = [p for p in panels if p.title != _TRUTH] or panels
     quantities = list(dict.fromkeys(p.quantity for p in explained))
     quantity = quantities[0] if len(quantities) == 1 else "value"
-    label = colour_bar_label(quantity, panels[0].units, look.normalise, look.robust)
+    exponent = bar_exponent(max(abs(scale.vmin), abs(scale.vmax)))
+    label = colour_bar_label(quantity, panels[0].units, look.normalise, look.robust, exponent)
     shrink = 0.9 if side == "right" else min(0.8, 4.0 / length)
     source = ScalarMappable(Normalize(scale.vmin, scale.vmax), scale.cmap)
     bar = axes[0].figure.colorbar(
@@ -418,9 +431,7 @@ def _colour_bar(
     bar.set_label(textwrap.fill(label, wrap), fontsize=LABEL_SIZE)
     bar.ax.tick_params(labelsize=TICK_SIZE)
     bar.locator = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])
-    bar.formatter.set_powerlimits((-3, 4))
-    bar.ax.yaxis.get_offset_text().set_fontsize(TICK_SIZE)
-    bar.ax.xaxis.get_offset_text().set_fontsize(TICK_SIZE)
+    bar.formatter = FuncFormatter(lambda value, place: f"{value / 10.0**exponent:.4g}")
     bar.update_ticks()
 
 

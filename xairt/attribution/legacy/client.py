@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.blocks import Setting
+from xairt.attribution.blocks import Setting, compiled
 from xairt.attribution.legacy import export, worker
 from xairt.attribution.legacy.analyzers import ANALYZERS, STOCHASTIC
 from xairt.errors import EngineError
@@ -175,12 +175,10 @@ class InnvestigateEngine:
             self._request["parameters"]["reference_inputs"] = _one_number(setting.baseline)
         self._key, self._built = f"{name}-{next(_keys)}", None
         outputs = setting.outputs
-        self._forward = tf.function(
+        self._forward = compiled(
             lambda x, indices: _forward(setting, outputs, x, indices),
-            input_signature=[
-                tf.TensorSpec((size, *setting.network.input_shape), setting.dtype),
-                tf.TensorSpec((size,), tf.int32),
-            ],
+            tf.TensorSpec((size, *setting.network.input_shape), setting.dtype),
+            tf.TensorSpec((size,), tf.int32),
         )
 
     def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,0 +1,582 @@
+"""The canonical graph computes what Keras computes, folds what may be folded, and refuses the rest."""
+
+from __future__ import annotations
+
+import naive
+import networks
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from xairt import attribute
+from xairt.errors import ModelError, UnsupportedLayerError
+from xairt.models.graph import Evaluator, convert
+from xairt.models.graph.convert import CONVERTERS
+from xairt.models.graph.nodes import Activation, Identity, Linear, Scale
+
+pytestmark = pytest.mark.usefixtures("run_eagerly")
+
+L = tf.keras.layers
+VECTOR, SEQUENCE, IMAGE = (5,), (10, 3), (7, 6, 2)
+
+
+def chain(shape, *layers, seed=0) -> tf.keras.Model:
+    return networks.randomised(tf.keras.Sequential([L.InputLayer(shape), *layers]), seed)
+
+
+def functional(shape, connect, seed=0) -> tf.keras.Model:
+    x = tf.keras.Input(shape)
+    return networks.randomised(tf.keras.Model(x, connect(x)), seed)
+
+
+def parallel(merge, *shape, branches=2):
+    """Return a model that merges dense layers that read the same input."""
+    return lambda: functional(shape, lambda x: merge([L.Dense(4)(x) for _ in range(branches)]))
+
+
+def alone(shape, *layers):
+    return lambda: chain(shape, *(make() for make in layers))
+
+
+def each(shape, make, *options):
+    """Return one builder for each set of options."""
+    return [lambda o=o: chain(shape, make(**o)) for o in options]
+
+
+WINDOWS = [
+    {"padding": padding, "strides": strides, "pool_size": size}
+    for padding in ("valid", "same")
+    for strides, size in ((None, 2), (1, 3), (3, 2))
+]
+CONVOLUTIONS = [
+    {"filters": 4, "kernel_size": 3},
+    {"filters": 4, "kernel_size": 3, "padding": "same"},
+    {"filters": 4, "kernel_size": 3, "padding": "same", "strides": 2, "use_bias": False},
+    {"filters": 4, "kernel_size": 2, "strides": 3, "activation": "relu"},
+    {"filters": 4, "kernel_size": 2, "dilation_rate": 2},
+    {"filters": 4, "kernel_size": 2, "dilation_rate": 3, "padding": "same", "activation": "tanh"},
+]
+IMAGE_WINDOWS = [{"padding": p, "pool_size": (2, 3), "strides": (2, 1)} for p in ("valid", "same")]
+KEEP = [{"keepdims": False}, {"keepdims": True}]
+DENSE = [{}, {"activation": "relu"}, {"use_bias": False}, {"activation": "gelu"}, {"activation": lambda v: v * v}]
+
+CASES = {
+    "Dense": [make for shape in (VECTOR, SEQUENCE, IMAGE) for make in each(shape, lambda **o: L.Dense(4, **o), *DENSE)],
+    "Conv1D": [
+        *each(SEQUENCE, L.Conv1D, *CONVOLUTIONS),
+        *each(SEQUENCE, L.Conv1D, *[{"filters": 2, "kernel_size": 3, "padding": "causal", "dilation_rate": d} for d in (1, 2)]),
+        *each(SEQUENCE, L.Conv1D, {"filters": 2, "kernel_size": 3, "padding": "causal", "strides": 2}),
+    ],
+    "Conv2D": [
+        *each(IMAGE, L.Conv2D, *CONVOLUTIONS[:-1]),
+        *each(
+            IMAGE,
+            L.Conv2D,
+            {"filters": 3, "kernel_size": (2, 3), "dilation_rate": (1, 2), "padding": "same"},
+            {"filters": 3, "kernel_size": (1, 4), "strides": (2, 1), "padding": "same"},
+        ),
+    ],
+    "AveragePooling1D": each(SEQUENCE, L.AveragePooling1D, *WINDOWS),
+    "AveragePooling2D": each(IMAGE, L.AveragePooling2D, *WINDOWS, *IMAGE_WINDOWS),
+    "MaxPooling1D": each(SEQUENCE, L.MaxPooling1D, *WINDOWS),
+    "MaxPooling2D": each(IMAGE, L.MaxPooling2D, *WINDOWS, *IMAGE_WINDOWS),
+    "GlobalAveragePooling1D": each(SEQUENCE, L.GlobalAveragePooling1D, *KEEP),
+    "GlobalAveragePooling2D": each(IMAGE, L.GlobalAveragePooling2D, *KEEP),
+    "GlobalMaxPooling1D": each(SEQUENCE, L.GlobalMaxPooling1D, *KEEP),
+    "GlobalMaxPooling2D": each(IMAGE, L.GlobalMaxPooling2D, *KEEP),
+    "BatchNormalization": [
+        *each(VECTOR, L.BatchNormalization, {}, {"scale": False}, {"center": False}, {"epsilon": 0.5}),
+        *each(IMAGE, L.BatchNormalization, {}, {"axis": 1}, {"axis": 2, "scale": False}),
+    ],
+    "Activation": [
+        alone(VECTOR, lambda name=name: L.Activation(name), lambda: L.Dense(2))
+        for name in ("linear", "relu", "tanh", "sigmoid", "softmax", "softplus", "elu", "swish", tf.math.sin)
+    ],
+    "ReLU": each(VECTOR, L.ReLU, {}, {"max_value": 0.5}, {"negative_slope": 0.2}, {"threshold": 0.3}),
+    "LeakyReLU": each(VECTOR, L.LeakyReLU, {}, {"alpha": 0.1}),
+    "ELU": each(VECTOR, L.ELU, {}, {"alpha": 0.4}),
+    "Softmax": [alone(SEQUENCE, lambda axis=axis: L.Softmax(axis), lambda: L.Dense(2)) for axis in (-1, 1, 2)],
+    "Flatten": each(IMAGE, L.Flatten, {}),
+    "Reshape": [*each(IMAGE, L.Reshape, {"target_shape": (14, 6)}, {"target_shape": (-1, 2)})],
+    "Permute": each(IMAGE, L.Permute, {"dims": (2, 1, 3)}, {"dims": (3, 1, 2)}),
+    "ZeroPadding1D": each(SEQUENCE, L.ZeroPadding1D, {}, {"padding": (2, 0)}),
+    "ZeroPadding2D": each(IMAGE, L.ZeroPadding2D, {}, {"padding": (2, 1)}, {"padding": ((0, 3), (1, 0))}),
+    "Cropping1D": each(SEQUENCE, L.Cropping1D, {}, {"cropping": (2, 0)}),
+    "Cropping2D": each(IMAGE, L.Cropping2D, {"cropping": 1}, {"cropping": ((0, 3), (1, 0))}),
+    "UpSampling1D": each(SEQUENCE, L.UpSampling1D, {"size": 3}),
+    "UpSampling2D": each(IMAGE, L.UpSampling2D, {}, {"size": (3, 1)}),
+    "Add": [
+        parallel(L.Add(), *VECTOR),
+        parallel(L.Add(), *IMAGE, branches=3),
+        lambda: functional(VECTOR, lambda x: L.Add()([x, x])),
+        lambda: functional(SEQUENCE, lambda x: L.Add()([L.Dense(4)(x), L.Dense(1)(x)])),
+        lambda: functional(SEQUENCE, lambda x: L.Add()([x, L.GlobalMaxPooling1D()(x)])),
+    ],
+    "Concatenate": [
+        parallel(L.Concatenate(), *VECTOR),
+        parallel(L.Concatenate(axis=1), *IMAGE, branches=3),
+        parallel(L.Concatenate(axis=-2), *IMAGE),
+        lambda: functional(VECTOR, lambda x: L.Concatenate()([x, x])),
+    ],
+    "Dropout": each(VECTOR, L.Dropout, {"rate": 0.5}),
+    "SpatialDropout1D": each(SEQUENCE, L.SpatialDropout1D, {"rate": 0.5}),
+    "SpatialDropout2D": each(IMAGE, L.SpatialDropout2D, {"rate": 0.5}),
+    "GaussianNoise": each(VECTOR, L.GaussianNoise, {"stddev": 1.0}),
+    "GaussianDropout": each(VECTOR, L.GaussianDropout, {"rate": 0.5}),
+    "AlphaDropout": each(VECTOR, L.AlphaDropout, {"rate": 0.5}),
+    "ActivityRegularization": each(VECTOR, L.ActivityRegularization, {"l1": 0.5}),
+}
+LAYER_MODELS = {f"{name}-{i}": make for name, makers in CASES.items() for i, make in enumerate(makers)}
+
+
+def with_shared_dense():
+    dense, last = L.Dense(4, "relu"), L.Dense(2)
+    return functional(SEQUENCE, lambda x: last(L.Add()([dense(x), dense(L.ReLU()(x))])))
+
+
+def with_nested_model_twice():
+    inner = tf.keras.Sequential([L.InputLayer(4), L.Dense(4, "relu"), L.BatchNormalization()], name="inner")
+    return functional(VECTOR, lambda x: L.Dense(2)(inner(inner(L.Dense(4)(x)))))
+
+
+def with_functional_inside_sequential():
+    inner = tf.keras.Input(IMAGE)
+    body = tf.keras.Model(inner, L.Add()([L.Conv2D(2, 3, padding="same")(inner), inner]), name="body")
+    return chain(IMAGE, body, L.ReLU(), L.Flatten(), L.Dense(3))
+
+
+NETWORKS = {
+    "mlp": networks.mlp,
+    "cnn": networks.cnn,
+    "cnn_1d": networks.cnn_1d,
+    "layer used twice": with_shared_dense,
+    "nested model used twice": with_nested_model_twice,
+    "functional inside sequential": with_functional_inside_sequential,
+}
+
+
+# --------------------------------------------------------------------------- batch normalization
+
+
+def relu_dense(shape, *layers):
+    return lambda: chain(shape, *layers, L.Activation("relu"), L.Dense(3))
+
+
+def read_by_two():
+    def connect(x):
+        normalised = L.BatchNormalization()(L.ReLU()(x))
+        return L.Concatenate()([L.Dense(2)(normalised), L.Dense(3)(normalised)])
+
+    return functional(VECTOR, connect)
+
+
+def linear_layer_read_by_two():
+    def connect(x):
+        dense = L.Dense(4)(x)
+        return L.Add()([L.BatchNormalization()(dense), dense])
+
+    return functional(VECTOR, connect)
+
+
+def normalised_shared_layer():
+    """A dense layer used twice, normalised in one of its two uses."""
+    dense = L.Dense(5)
+    return functional(VECTOR, lambda x: L.Dense(2)(L.ReLU()(L.BatchNormalization()(dense(L.ReLU()(dense(x)))))))
+
+
+def after_addition():
+    return functional(VECTOR, lambda x: L.ReLU()(L.BatchNormalization()(L.Add()([L.Dense(4)(x), L.Dense(4)(x)]))))
+
+
+BN = L.BatchNormalization
+FOLDED = {
+    "dense": relu_dense(VECTOR, L.Dense(6), BN()),
+    "dense without bias": relu_dense(VECTOR, L.Dense(6, use_bias=False), BN()),
+    "dense, dropout": relu_dense(VECTOR, L.Dense(6), L.Dropout(0.5), BN()),
+    "dense over steps": relu_dense(SEQUENCE, L.Dense(6), BN(), L.Flatten()),
+    "convolution": relu_dense(IMAGE, L.Conv2D(4, 3, padding="same", strides=2), BN(), L.Flatten()),
+    "causal convolution": relu_dense(SEQUENCE, L.Conv1D(4, 3, padding="causal"), BN(), L.Flatten()),
+    "two in a row": relu_dense(VECTOR, L.Dense(6), BN(), BN()),
+    "before dense": relu_dense(VECTOR, BN(), L.Dense(6)),
+    "relu, dropout, dense": lambda: chain(VECTOR, L.Dense(6, "relu"), BN(), L.Dropout(0.5), L.Dense(3)),
+    "relu, flatten, dense": lambda: chain(IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Flatten(), L.Dense(3)),
+    "relu, valid convolution": relu_dense(
+        IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Conv2D(3, 2, use_bias=False), L.Flatten()
+    ),
+    "relu, dilated convolution": relu_dense(
+        SEQUENCE, L.Conv1D(4, 2, activation="relu"), BN(), L.Conv1D(3, 2, dilation_rate=2, strides=1), L.Flatten()
+    ),
+    "other axis, flatten, dense": lambda: chain(IMAGE, L.ReLU(), BN(axis=1), L.Flatten(), L.Dense(3)),
+    "reshaped to as many channels": relu_dense(
+        IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Reshape((20, 4)), L.Conv1D(3, 2), L.Flatten()
+    ),
+    "dense over steps, before": lambda: chain(SEQUENCE, L.ReLU(), BN(), L.Dense(3)),
+    "shared layer, one use": normalised_shared_layer,
+    "nested model used twice": with_nested_model_twice,
+}
+NOT_FOLDED = {
+    "after addition": after_addition,
+    "before same convolution": relu_dense(IMAGE, L.ReLU(), BN(), L.Conv2D(3, 3, padding="same"), L.Flatten()),
+    "before causal convolution": relu_dense(SEQUENCE, L.ReLU(), BN(), L.Conv1D(3, 3, padding="causal"), L.Flatten()),
+    "before padding": relu_dense(IMAGE, L.ReLU(), BN(), L.ZeroPadding2D(), L.Conv2D(3, 3), L.Flatten()),
+    "read by two": read_by_two,
+    "linear layer read by two": linear_layer_read_by_two,
+    "scale differs along a dense layer": lambda: chain(SEQUENCE, L.ReLU(), BN(axis=1), L.Dense(3)),
+    "reshaped to other channels": relu_dense(
+        IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Reshape((40, 2)), L.Conv1D(3, 2), L.Flatten()
+    ),
+    "one channel reshaped to many": relu_dense(
+        IMAGE, L.Conv2D(1, 3, activation="relu"), BN(), L.Permute((2, 1, 3)), L.Conv2D(3, 2), L.Flatten()
+    ),
+    "at the end": lambda: chain(VECTOR, L.Dense(3, "relu"), BN()),
+}
+ALL = LAYER_MODELS | {f"network {k}": v for k, v in NETWORKS.items()}
+ALL |= {f"folded {k}": v for k, v in FOLDED.items()} | {f"not folded {k}": v for k, v in NOT_FOLDED.items()}
+
+
+def doubled(config):
+    """Return a model's configuration with float64 in place of float32."""
+    if isinstance(config, dict):
+        return {k: "float64" if k == "dtype" else doubled(v) for k, v in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(doubled(v) for v in config)
+    return config
+
+
+def keras_in_float64(model: tf.keras.Model, x: np.ndarray) -> np.ndarray:
+    known = {"<lambda>": lambda v: v * v, "sin": tf.math.sin}
+    with tf.keras.utils.custom_object_scope(known):
+        clone = type(model).from_config(doubled(model.get_config()))
+    clone.set_weights(model.get_weights())
+    output = clone(x.astype(float), training=False)
+    assert output.dtype == tf.float64
+    return output.numpy()
+
+
+def scales(graph) -> list[str]:
+    return [n.name for n in graph.nodes if isinstance(n.op, Linear) and isinstance(n.op.map, Scale)]
+
+
+def test_every_convertible_class_is_covered():
+    assert set(CASES) == set(CONVERTERS)
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_forward_equals_keras(case):
+    model = ALL[case]()
+    x, graph = networks.samples(model), convert(model)
+    assert graph.final_activations == (None,)
+    (single,), (double,) = Evaluator(graph)(x), Evaluator(graph, "float64")(x.astype(float))
+    np.testing.assert_allclose(double, keras_in_float64(model, x), rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(single, model(x), rtol=2e-5, atol=2e-6)
+    assert graph.nodes[graph.outputs[0]].shape == model.output_shape[1:]
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_node_shapes_and_signs_are_what_the_nodes_give(case):
+    model = ALL[case]()
+    graph = convert(model)
+    x = 5 * np.random.default_rng(3).normal(size=(50, *model.input_shape[1:]))
+    values, _ = Evaluator(graph, "float64").forward(tf.constant(x))
+    for node, value in zip(graph.nodes, values, strict=True):
+        assert tuple(value.shape[1:]) == node.shape, node.name
+        assert not node.nonnegative or value.numpy().min() >= 0, node.name
+
+
+def positive_kernel(name: str, *between):
+    """A dense layer of positive weights without bias behind a ReLU: never negative, until a scale joins it."""
+    model = chain(VECTOR, L.ReLU(), L.Dense(4, use_bias=False, name=name), *between, L.Dense(2))
+    layer = model.get_layer(name)
+    layer.set_weights([np.abs(layer.get_weights()[0])])
+    return model
+
+
+def test_positive_layer_keeps_its_sign():
+    graph = convert(positive_kernel("positive", L.Dropout(0.5)))
+    assert {n.name: n.nonnegative for n in graph.nodes}["positive"]
+
+
+def test_folding_forgets_the_sign():
+    model = positive_kernel("positive", L.Dropout(0.5, name="between"), BN(name="scale"))
+    shift = model.get_layer("scale")
+    shift.set_weights([*shift.get_weights()[:2], shift.get_weights()[2] + 9, shift.get_weights()[3]])
+    graph = convert(model)
+    values, _ = Evaluator(graph).forward(networks.samples(model))
+    flags = {n.name: n.nonnegative for n in graph.nodes}
+    assert all(v.numpy().min() < 0 for n, v in zip(graph.nodes, values, strict=True) if n.name in ("between", "scale"))
+    assert not (flags["positive"] or flags["between"] or flags["scale"])
+
+
+@pytest.mark.parametrize("case", FOLDED)
+def test_batch_normalization_folds(case):
+    assert scales(convert(FOLDED[case]())) == []
+
+
+@pytest.mark.parametrize("case", NOT_FOLDED)
+def test_batch_normalization_that_cannot_fold_stays(case):
+    assert len(scales(convert(NOT_FOLDED[case]()))) == 1
+
+
+@pytest.mark.parametrize("case", [*FOLDED, *NOT_FOLDED])
+@pytest.mark.parametrize("method", ["lrp.z", "lrp.alpha_2_beta_1", "lrp.flat"])
+def test_lrp_adds_up_with_batch_normalization(case, method):
+    model = (FOLDED | NOT_FOLDED)[case]()
+    functions = {1: lambda y: y[:, 0], 2: lambda y: y[:, 1, 0], 3: lambda y: y[:, 0, 0, 0]}
+    target = functions[len(model.output_shape) - 1]
+    out = attribute(model, networks.samples(model), method, target=target, dtype="float64")
+    kept = out.absorbed_by_bias + out.lost_to_stabiliser + out.lost_to_empty_pot
+    axes = [d for d in out.attribution.dims if d != "sample"]
+    amounts = abs(out.attribution).sum(axes) + abs(out.absorbed_by_bias) + 1
+    np.testing.assert_array_less(abs(out.attribution.sum(axes) + kept - out.prediction), 1e-9 * amounts)
+
+
+def statistics(layer: tf.keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Return scale and shift of a batch normalization."""
+    gamma, beta, mean, variance = (w.astype(float) for w in layer.get_weights())
+    scale = gamma / np.sqrt(variance + layer.epsilon)
+    return scale, beta - mean * scale
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_folded_relevance_is_that_of_the_folded_weights(side):
+    layers = [L.Dense(6), BN(), L.ReLU(), L.Dense(2)] if side == "after" else [L.Dense(6, "relu"), BN(), L.Dense(2)]
+    model = chain(VECTOR, *layers)
+    (w1, b1), (w2, b2) = (tuple(v.astype(float) for v in model.layers[i].get_weights()) for i in (0, -1))
+    scale, shift = statistics(model.layers[1])
+    if side == "after":
+        w1, b1 = w1 * scale, b1 * scale + shift
+    else:
+        w2, b2 = w2 * scale[:, None], b2 + shift @ w2
+    by_hand = [naive.Matrix(w1, b1), naive.Relu(), naive.Matrix(w2, b2)]
+    x = networks.samples(model).astype(float)
+    for method, rule in {"lrp.alpha_1_beta_0": ("alpha_beta", 1, 0, "canonical"), "lrp.w_square": ("w_square",)}.items():
+        got = attribute(model, x, method, target=1, dtype="float64").attribution
+        np.testing.assert_allclose(got, [naive.lrp(by_hand, v, 1, rule) for v in x], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("merge", [L.Add, L.Concatenate])
+@pytest.mark.parametrize("method", ["lrp.z", "input_t_gradient"])
+def test_tensor_merged_with_itself_counts_once(merge, method):
+    model = functional(VECTOR, lambda x: L.Dense(1, use_bias=False)(merge()([x, x])))
+    x, weights = networks.samples(model), model.get_weights()[0][:, 0]
+    slope = 2 * weights if merge is L.Add else weights[:5] + weights[5:]
+    np.testing.assert_allclose(attribute(model, x, method).attribution, x * slope, rtol=1e-5, atol=1e-6)
+
+
+# --------------------------------------------------------------------------- ends
+
+
+def fed_on():
+    """Two outputs: a softmax, and a dense layer that reads the softmax."""
+    x = tf.keras.Input(VECTOR)
+    first = L.Dense(3, "softmax")(x)
+    return networks.randomised(tf.keras.Model(x, [first, L.Dense(2)(first)]))
+
+
+ENDS = {
+    "activation": lambda name: [L.Dense(3, name)],
+    "activation layer": lambda name: [L.Dense(3), L.Activation(name)],
+    "followed by dropout": lambda name: [L.Dense(3, name), L.Dropout(0.5)],
+    "after dropout": lambda name: [L.Dense(3), L.Dropout(0.5), L.Activation(name), L.Activation("linear")],
+    "nested": lambda name: [tf.keras.Sequential([L.InputLayer(VECTOR), L.Dense(3, name)])],
+}
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("end", ENDS)
+def test_final_activation_is_taken_off(end, name):
+    model = chain(VECTOR, *ENDS[end](name))
+    graph, x = convert(model), networks.samples(model)
+    assert graph.final_activations == (name,)
+    assert not any(isinstance(node.op, Activation) for node in graph.nodes)
+    (logit,) = Evaluator(graph)(x)
+    np.testing.assert_allclose(getattr(tf.nn, name)(logit), model(x), rtol=1e-5, atol=1e-6)
+    assert np.ptp(logit) > 1
+
+
+def test_softmax_layer_is_taken_off():
+    model = chain(VECTOR, L.Dense(3), L.Softmax())
+    graph, x = convert(model), networks.samples(model)
+    assert graph.final_activations == ("softmax",)
+    np.testing.assert_allclose(tf.nn.softmax(Evaluator(graph)(x)[0]), model(x), rtol=1e-5)
+
+
+def test_only_the_last_activation_is_taken_off():
+    model = chain(VECTOR, L.Dense(3, "sigmoid"), L.Softmax())
+    graph, x = convert(model), networks.samples(model)
+    assert graph.final_activations == ("softmax",)
+    np.testing.assert_allclose(tf.nn.softmax(Evaluator(graph)(x)[0]), model(x), rtol=1e-5)
+
+
+def test_each_of_several_outputs_has_its_end():
+    model = fed_on()
+    graph, x = convert(model), networks.samples(model)
+    assert graph.final_activations == ("softmax", None)
+    logit, second = Evaluator(graph)(x)
+    np.testing.assert_allclose(tf.nn.softmax(logit), model(x)[0], rtol=1e-5)
+    np.testing.assert_allclose(second, model(x)[1], rtol=1e-5, atol=1e-6)
+
+
+def test_several_inputs_are_computed_in_order():
+    a, b = tf.keras.Input(2), tf.keras.Input(3)
+    model = networks.randomised(tf.keras.Model([a, b], L.Concatenate()([L.Dense(2)(b), a])))
+    values = [np.ones((4, 2), np.float32), 2 * np.ones((4, 3), np.float32)]
+    graph = convert(model)
+    np.testing.assert_allclose(Evaluator(graph)(*values)[0], model(values), rtol=1e-6)
+    with pytest.raises(ModelError, match="the model has 2 inputs: only models of one input"):
+        graph.input_shape  # noqa: B018 - the access raises
+
+
+# --------------------------------------------------------------------------- structure
+
+
+def residual():
+    return functional(VECTOR, lambda x: L.Dense(2, name="end")(L.Add()([x, L.Dense(5, name="branch")(x)])))
+
+
+FIRST = {
+    "mlp": (lambda: chain(VECTOR, L.Dense(3, "relu", name="one"), L.Dense(2)), ["one"]),
+    "pooled": (
+        lambda: chain(IMAGE, L.AveragePooling2D(2), L.ZeroPadding2D(1), L.Conv2D(2, 2, name="one"), L.Flatten(), L.Dense(2)),
+        ["one"],
+    ),
+    "two branches": (parallel(L.Add(), *VECTOR), None),
+    "skip connection": (residual, ["branch", "end"]),
+    "normalised": (lambda: chain(VECTOR, BN(), L.Dense(3, "relu", name="one"), L.Dense(2)), ["one"]),
+    "behind a relu": (lambda: chain(VECTOR, L.ReLU(), L.Dense(2)), []),
+}
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_first_layers(case):
+    make, names = FIRST[case]
+    model = make()
+    graph = convert(model)
+    wanted = [layer.name for layer in model.layers if isinstance(layer, L.Dense)] if names is None else names
+    assert sorted(graph.nodes[i].name for i in graph.first_layers) == sorted(wanted)
+
+
+def test_nested_layers_are_named_by_their_path():
+    names = [n.name for n in convert(with_functional_inside_sequential()).nodes]
+    assert any(name.startswith("body/conv2d") for name in names)
+
+
+def test_layers_that_no_output_reads_are_left_out():
+    x = tf.keras.Input(VECTOR)
+    hidden = L.Dense(3, name="hidden")(x)
+    whole = tf.keras.Model(x, [L.Dense(2, name="wanted")(hidden), L.Dense(2, name="other")(hidden)])
+    graph = convert(tf.keras.Model(x, whole.outputs[0]))
+    assert [n.name for n in graph.nodes][1:] == ["hidden", "wanted"]
+
+
+def test_nodes_follow_what_they_read():
+    for make in NETWORKS.values():
+        for position, node in enumerate(convert(make()).nodes):
+            assert all(i < position for i in node.inputs)
+
+
+def test_dropout_becomes_an_identity():
+    graph = convert(chain(VECTOR, L.Dropout(0.5), L.Dense(1)))
+    assert isinstance(graph.nodes[1].op, Identity)
+
+
+def state(model) -> tuple:
+    flags = [(layer.name, layer.trainable, len(layer._inbound_nodes)) for layer in model.layers]
+    optimizer = [v.numpy().tolist() for v in model.optimizer.variables]
+    return model.get_config(), flags, model.loss, optimizer, [w.tobytes() for w in model.get_weights()]
+
+
+@pytest.mark.parametrize("case", ["relu, dropout, dense", "convolution", "nested model used twice"])
+def test_conversion_leaves_the_model_alone(case):
+    model = FOLDED[case]()
+    model.compile("adam", "mse")
+    model.layers[-1].trainable = False
+    x = networks.samples(model)
+    model.fit(x, np.zeros(model(x).shape), verbose=0)
+    before = state(model)
+    convert(model)
+    assert state(model) == before
+
+
+def test_the_graph_keeps_its_weights_when_the_model_changes():
+    model = networks.mlp()
+    evaluate, x = Evaluator(convert(model)), networks.samples(model)
+    before = evaluate(x)[0].numpy()
+    model.set_weights([0 * w for w in model.get_weights()])
+    np.testing.assert_array_equal(evaluate(x)[0], before)
+
+
+# --------------------------------------------------------------------------- refusals
+
+
+class Own(tf.keras.Model):
+    """A model whose layers Keras does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(1)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class Dense(L.Layer):
+    """A layer of the caller that has the name of a Keras layer."""
+
+    def call(self, x):
+        return x + 1
+
+
+def channels_first():
+    x = tf.keras.Input(IMAGE)
+    return tf.keras.Model(x, L.GlobalAveragePooling2D(data_format="channels_first", name="odd")(x))
+
+
+def unknown_size():
+    x = tf.keras.Input((None, 3))
+    return tf.keras.Model(x, L.Dense(2, name="odd")(x))
+
+
+REFUSED = {
+    "LSTM": lambda: chain(SEQUENCE, L.LSTM(2, name="odd"), L.Dense(1)),
+    "Lambda": lambda: chain(VECTOR, L.Lambda(tf.abs, name="odd")),
+    "Conv2D": lambda: chain(IMAGE, L.Conv2D(2, 3, groups=2, name="odd")),
+    "UpSampling2D": lambda: chain(IMAGE, L.UpSampling2D(2, interpolation="bilinear", name="odd")),
+    "LayerNormalization": lambda: chain(VECTOR, L.LayerNormalization(name="odd")),
+    "Dense": unknown_size,
+    "GlobalAveragePooling2D": channels_first,
+    "TFOpLambda": lambda: functional(VECTOR, lambda x: tf.abs(x, name="odd")),
+}
+REASONS = {"Conv2D": "has 2 groups", "UpSampling2D": "interpolates", "Dense": "unknown size", "GlobalAveragePooling2D": "channels first"}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refusal_names_layer_class_and_remedy(kind):
+    model = REFUSED[kind]()
+    with pytest.raises(UnsupportedLayerError, match=rf"layer '\S*' \({kind}\) {REASONS.get(kind, 'has no canonical form')}") as e:
+        convert(model)
+    assert "odd" in str(e.value) or kind == "TFOpLambda"
+    assert "gradient" in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_a_layer_of_the_caller_is_not_taken_for_keras():
+    with pytest.raises(UnsupportedLayerError, match=r"layer 'mine' \(Dense\) has no canonical form"):
+        convert(tf.keras.Sequential([L.InputLayer(3), Dense(name="mine")]))
+
+
+def test_layer_of_a_nested_model_is_named_by_its_path():
+    inner = tf.keras.Sequential([L.InputLayer(5), L.LayerNormalization(name="odd")], name="inner")
+    with pytest.raises(UnsupportedLayerError, match="layer 'inner/odd'"):
+        convert(chain(VECTOR, inner))
+
+
+def test_models_without_a_layer_graph_are_refused():
+    own = Own()
+    own(np.zeros((1, 3)))
+    with pytest.raises(ModelError, match=r"\(Own\) has no known layer graph: build it"):
+        convert(own)
+    with pytest.raises(ModelError, match=r"\(Sequential\) has no known layer graph: build it"):
+        convert(tf.keras.Sequential([L.Dense(2)]))
+    with pytest.raises(ModelError, match="str is not a Keras model: give a tf.keras.Model"):
+        convert("model.h5")
