@@ -19,6 +19,7 @@ from xairt.attribution.native import NativeEngine, block_size
 from xairt.attribution.network import Network
 from xairt.attribution.registry import MethodCall, resolve
 from xairt.attribution.targets import Target, TargetLike
+from xairt.conventions import INNVESTIGATE
 from xairt.errors import DataError, MethodError, suggest
 from xairt.grid import Grid
 from xairt.models.loading import fingerprint
@@ -252,6 +253,8 @@ def explainer(
     DataError
         If target, baseline or grid do not fit the model.
     """
+    if engine == INNVESTIGATE.name and convention is None and engine in resolve(method, params).method.conventions:
+        convention = engine  # that package follows its own convention, and the identity says so
     call = resolve(method, params, convention)
     _check_choices(call, baseline, engine, dtype, batch_size)
     return Explainer(

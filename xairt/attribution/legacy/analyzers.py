@@ -39,11 +39,20 @@ def _epsilon(p: Parameters) -> dict[str, Any]:
     return {"epsilon": p.epsilon} | _bias(p)
 
 
+def _refuse_canonical_bias(p: Parameters) -> None:
+    if p.bias == "canonical":
+        raise MethodError(
+            "iNNvestigate puts the whole bias into both pots: use bias='innvestigate' or 'ignore', or engine='native'"
+        )
+
+
 def _alpha_beta(p: Parameters) -> dict[str, Any]:
+    _refuse_canonical_bias(p)
     return {"alpha": p.alpha, "beta": p.beta} | _bias(p)
 
 
 def _preset(p: Parameters) -> dict[str, Any]:
+    _refuse_canonical_bias(p)
     if p.bias == "ignore":
         raise MethodError("iNNvestigate's presets keep the bias: leave bias out, or use engine='native'")
     return {"epsilon": p.epsilon} | _input_rule(p)

@@ -68,7 +68,8 @@ def describe(graph: Graph) -> tuple[list[Description], list[np.ndarray]]:
             continue
         follower = readers[position]
         relu = len(follower) == 1 and _merged(graph, readers, follower[0])
-        name, config, arrays = _layer(node, "relu" if relu else "linear")
+        axes = len(graph.nodes[node.inputs[0]].shape) - 1 if node.inputs else 0
+        name, config, arrays = _layer(node, axes, "relu" if relu else "linear")
         inputs = [place[i] for i in node.inputs]
         layers.append({"class": name, "config": config, "inputs": inputs, "n_weights": len(arrays)})
         weights.extend(np.asarray(array, np.float32) for array in arrays)
@@ -87,11 +88,11 @@ def _merged(graph: Graph, readers: list[list[int]], position: int) -> bool:
     return weighted and readers[before] == [position] and before not in graph.outputs
 
 
-def _layer(node: Node, activation: str) -> tuple[str, dict[str, Any], list[np.ndarray]]:
+def _layer(node: Node, axes: int, activation: str) -> tuple[str, dict[str, Any], list[np.ndarray]]:
+    """Return class, config and weights of a node whose input has `axes` axes before the channels."""
     op = node.op
     if isinstance(op, Linear):
-        return _linear(node, op, activation)
-    rank = len(node.shape) - 1
+        return _linear(node, op, axes, activation)
     if isinstance(op, Source):
         return "Input", {"shape": node.shape}, []
     if isinstance(op, Activation):
@@ -108,9 +109,9 @@ def _layer(node: Node, activation: str) -> tuple[str, dict[str, Any], list[np.nd
     if isinstance(op, Upsample):
         return f"UpSampling{len(op.factors)}D", {"size": _size(op.factors)}, []
     if isinstance(op, MaxPool):
-        return f"MaxPooling{rank}D", _pool(op), []
+        return f"MaxPooling{axes}D", _pool(op), []
     if isinstance(op, GlobalMax) and not op.keepdims:
-        raise _refused(node)
+        return f"GlobalMaxPooling{axes}D", {}, []
     if isinstance(op, Add):
         return "Add", {}, []
     if isinstance(op, Concatenate):
@@ -118,7 +119,7 @@ def _layer(node: Node, activation: str) -> tuple[str, dict[str, Any], list[np.nd
     raise _refused(node)
 
 
-def _linear(node: Node, op: Linear, activation: str) -> tuple[str, dict[str, Any], list[np.ndarray]]:
+def _linear(node: Node, op: Linear, axes: int, activation: str) -> tuple[str, dict[str, Any], list[np.ndarray]]:
     arrays = [op.kernel] if op.bias is None else [op.kernel, op.bias]
     shared = {"use_bias": op.bias is not None, "activation": activation}
     if isinstance(op.map, Dense):
@@ -134,9 +135,9 @@ def _linear(node: Node, op: Linear, activation: str) -> tuple[str, dict[str, Any
         }
         return f"Conv{len(window)}D", config | shared, arrays
     if isinstance(op.map, AveragePool):
-        return f"AveragePooling{len(op.map.window)}D", _pool(op.map), []
+        return f"AveragePooling{axes}D", _pool(op.map), []
     if isinstance(op.map, GlobalAverage) and not op.map.keepdims:
-        raise _refused(node)
+        return f"GlobalAveragePooling{axes}D", {}, []
     raise _refused(node)
 
 

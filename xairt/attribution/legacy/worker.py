@@ -68,6 +68,17 @@ def import_stack():
     return tf, keras, innvestigate
 
 
+def package_version(name):
+    """Return the version of an installed package."""
+    try:
+        from importlib.metadata import version
+    except ImportError:  # Python 3.7
+        import pkg_resources
+
+        return pkg_resources.get_distribution(name).version
+    return version(name)
+
+
 def build_model(keras, layers, weights):
     """Build a Keras model from layer descriptions.
 
@@ -105,8 +116,8 @@ class Analyzers:
         return {
             "python": "%d.%d.%d" % sys.version_info[:3],
             "tensorflow": self.tf.__version__,
-            "keras": self.keras.__version__,
-            "innvestigate": getattr(self.innvestigate, "__version__", "unknown"),
+            "keras": package_version("keras"),
+            "innvestigate": package_version("innvestigate"),
         }
 
     def build(self, key, layers, weights, analyzer, parameters, seed):

@@ -21,7 +21,9 @@ from xairt.models.graph.nodes import (
     Graph,
     Linear,
     Node,
+    Operation,
     Source,
+    ZeroPad,
     pull_back,
 )
 
@@ -124,7 +126,7 @@ class RelevancePass:
         """Return a part of a weight as a tensor, None where there is nothing but zeros."""
         if array is None or name not in parts:
             return None
-        part = parts[name](array)
+        part = parts[name](array.astype(np.float64))
         return tf.constant(part, self.evaluator.dtype) if np.any(part) else None
 
     def __call__(
@@ -181,10 +183,8 @@ class RelevancePass:
             return self._add(node.op, inputs, arriving)
         if isinstance(node.op, Activation):
             return [arriving], None
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(inputs)
-            routed = node.op.forward(*inputs)
-        return tape.gradient(routed, inputs, output_gradients=arriving), None
+        kept = _padding(node.op, inputs[0], arriving) if isinstance(node.op, ZeroPad) else None
+        return _routed(node.op, inputs, arriving), kept
 
     def _linear(
         self, position: int, a: tf.Tensor, product: tf.Tensor, arriving: tf.Tensor
@@ -258,16 +258,29 @@ class RelevancePass:
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """Share relevance over branches in proportion to their values (z rule)."""
         per_unit, kept = self._divide(Pot(()), arriving, op.forward(*inputs), None)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(inputs)
-            total = op.forward(*inputs)
-        back = tape.gradient(total, inputs, output_gradients=per_unit)
+        back = _routed(op, inputs, per_unit)
         return [value * b for value, b in zip(inputs, back, strict=True)], kept
 
 
 def totals(ledger: list[tuple[str, dict[str, tf.Tensor]]]) -> dict[str, tf.Tensor]:
     """Return the ledger's entries summed over layers, each (samples,)."""
     return {name: tf.add_n([entries[name] for _, entries in ledger]) for name in LEDGER}
+
+
+def _routed(op: Operation, inputs: list[tf.Tensor], arriving: tf.Tensor) -> list[tf.Tensor]:
+    """Return the vector-Jacobian product for each input; one tensor may be several of the inputs."""
+    inputs = [tf.identity(value) for value in inputs]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        result = op.forward(*inputs)
+    return tape.gradient(result, inputs, output_gradients=arriving)
+
+
+def _padding(op: ZeroPad, a: tf.Tensor, arriving: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return what is lost on padded zeros: no input stands behind them, so their pot is empty."""
+    border = 1 - op.forward(tf.ones_like(a[:1]))
+    nothing = tf.zeros(tf.shape(a)[:1], a.dtype)
+    return dict.fromkeys(LEDGER, nothing) | {"lost_to_empty_pot": _per_sample(arriving * border)}
 
 
 def _credit(relevance: dict[int, tf.Tensor], position: int, amount: tf.Tensor) -> None:

@@ -282,6 +282,16 @@ def _softmax(call: Call) -> int:
     return call.emit(Activation("softmax", tf.nn.softmax))
 
 
+def _add(call: Call) -> int:
+    """Add inputs of different rank as Keras does: new axes of one come right after the samples."""
+    draft, rank, inputs = call.draft, len(call.shape), []
+    for i in call.inputs:
+        shape = draft.nodes[i].shape
+        wide = (1,) * (rank - len(shape)) + shape
+        inputs.append(i if wide == shape else draft.add(call.name, Reshape(wide), (i,), wide))
+    return draft.add(call.name, Add(), tuple(inputs), call.shape)
+
+
 def _concatenate(call: Call) -> int:
     rank = len(call.shape) + 1
     return call.emit(Concatenate(call.layer.axis % rank))
@@ -333,7 +343,7 @@ CONVERTERS: dict[str, Callable[[Call], int]] = {
     "Cropping2D": lambda call: call.emit(Crop(_widths(call.layer.cropping))),
     "UpSampling1D": _upsample,
     "UpSampling2D": _upsample,
-    "Add": lambda call: call.emit(Add()),
+    "Add": _add,
     "Concatenate": _concatenate,
     **dict.fromkeys(
         (

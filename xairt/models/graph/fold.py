@@ -41,8 +41,10 @@ def fold_batch_normalization(nodes: list[Node], outputs: tuple[int, ...]) -> tup
             folded = _into_previous(nodes, outputs, position) or _into_next(nodes, outputs, position)
             if folded is not None:
                 target, op = folded
-                nodes[target] = replace(nodes[target], op=op, nonnegative=False)
-                nodes[position] = replace(node, op=Identity(), nonnegative=False)
+                nodes[position] = replace(node, op=Identity())
+                nodes[target] = replace(nodes[target], op=op)
+                for i in range(min(target, position), max(target, position) + 1):
+                    nodes[i] = replace(nodes[i], nonnegative=False)
     return nodes, outputs
 
 
@@ -80,27 +82,17 @@ def _into_next(nodes: list[Node], outputs: tuple[int, ...], position: int) -> tu
             kernel, bias = kernel.reshape(op.shape), bias.reshape(op.shape)
         elif not isinstance(op, Identity):
             break
-    if not isinstance(op, Linear):
+    padded = isinstance(op, Linear) and isinstance(op.map, Convolution) and op.map.padding != "valid"
+    if not isinstance(op, Linear) or not isinstance(op.map, Dense | Convolution) or padded:
         return None
-    if isinstance(op.map, Dense):
-        scaled = _scaled_dense(op, kernel, bias)
-        return None if scaled is None else (reader, scaled)
-    if isinstance(op.map, Convolution) and op.map.padding == "valid" and scale.kernel.ndim == 1:
-        return reader, _scaled_convolution(op, scale)
-    return None
+    rows_k, rows_b = (v.reshape(-1, v.shape[-1]) for v in (kernel, bias))
+    if not ((rows_k == rows_k[0]).all() and (rows_b == rows_b[0]).all()):
+        return None  # the layer works along the last axis, with the same weights everywhere
+    return reader, _scaled_inputs(op, rows_k[0], rows_b[0])
 
 
-def _scaled_dense(op: Linear, kernel: np.ndarray, bias: np.ndarray) -> Linear | None:
-    if kernel.ndim > 1:  # a dense layer over the last axis: the same scale must hold for every row
-        rows_k, rows_b = (v.reshape(-1, v.shape[-1]) for v in (kernel, bias))
-        kernel, bias = rows_k[0], rows_b[0]
-        if not ((rows_k == kernel).all() and (rows_b == bias).all()):
-            return None
-    shift = bias @ op.kernel.astype(np.float64)
-    return Linear(op.map, op.kernel * kernel[:, None], shift if op.bias is None else op.bias + shift)
-
-
-def _scaled_convolution(op: Linear, scale: Linear) -> Linear:
+def _scaled_inputs(op: Linear, kernel: np.ndarray, bias: np.ndarray) -> Linear:
+    """Return the layer that computes op(x * kernel + bias), with one number per input channel."""
     window = op.kernel.astype(np.float64).sum(axis=tuple(range(op.kernel.ndim - 2)))
-    shift = scale.bias @ window
-    return Linear(op.map, op.kernel * scale.kernel[:, None], shift if op.bias is None else op.bias + shift)
+    shift = bias @ window
+    return Linear(op.map, op.kernel * kernel[:, None], shift if op.bias is None else op.bias + shift)

@@ -38,6 +38,15 @@ def pull_back(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, upstream
     return tape.gradient(y, x, output_gradients=upstream)
 
 
+def _pool(
+    pool2d: Callable, x: tf.Tensor, window: tuple[int, ...], strides: tuple[int, ...], padding: str
+) -> tf.Tensor:
+    """Pool over 1 or 2 axes through the 2-D operation: tf.nn.pool refuses gaps, and float64 gradients in 1-D."""
+    if len(window) == 1:
+        return pool2d(x[:, :, None, :], (*window, 1), (*strides, 1), padding.upper())[:, :, 0, :]
+    return pool2d(x, window, strides, padding.upper())
+
+
 # --------------------------------------------------------------------------- linear maps
 
 
@@ -73,7 +82,7 @@ class AveragePool:
 
     def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Apply the map to x (samples, *axes, channels)."""
-        return tf.nn.pool(x, self.window, "AVG", self.strides, self.padding.upper()) * kernel
+        return _pool(tf.nn.avg_pool2d, x, self.window, self.strides, self.padding) * kernel
 
 
 @dataclass(frozen=True)
@@ -198,12 +207,7 @@ class MaxPool:
 
     def forward(self, x: tf.Tensor) -> tf.Tensor:
         """Return the maxima of x (samples, *axes, channels)."""
-        if len(self.window) == 1:  # through the 2-D operation: tf.nn.pool has no float64 gradient in 1-D
-            wide = tf.nn.max_pool2d(
-                x[:, :, None, :], (*self.window, 1), (*self.strides, 1), self.padding.upper()
-            )
-            return wide[:, :, 0, :]
-        return tf.nn.max_pool2d(x, self.window, self.strides, self.padding.upper())
+        return _pool(tf.nn.max_pool2d, x, self.window, self.strides, self.padding)
 
 
 @dataclass(frozen=True)
