@@ -47,13 +47,13 @@ def taps(shape, window, strides, padding, dilation=None):
     dilation = dilation or (1,) * len(window)
     starts = [
         window_starts(*axis[:4], dilation=axis[4])
-        for axis in zip(shape, window, strides, [padding] * len(window), dilation)
+        for axis in zip(shape, window, strides, [padding] * len(window), dilation, strict=True)
     ]
     for out in itertools.product(*[range(len(s)) for s in starts]):
         inside = []
         for tap in itertools.product(*[range(w) for w in window]):
             place = tuple(starts[d][out[d]] + tap[d] * dilation[d] for d in range(len(window)))
-            if all(0 <= p < size for p, size in zip(place, shape)):
+            if all(0 <= p < size for p, size in zip(place, shape, strict=True)):
                 inside.append((tap, place))
         yield out, inside, tuple(len(s) for s in starts)
 
@@ -61,23 +61,33 @@ def taps(shape, window, strides, padding, dilation=None):
 def conv_matrix(layer, input_shape) -> Matrix:
     kernel = layer.kernel.numpy().astype(float)
     bias = layer.bias.numpy().astype(float) if layer.use_bias else np.zeros(kernel.shape[-1])
-    *space, channels = input_shape
+    *space, _ = input_shape
     rows = list(taps(space, layer.kernel_size, layer.strides, layer.padding, layer.dilation_rate))
     out_space, filters = rows[0][2], kernel.shape[-1]
     weights = np.zeros((*input_shape, *out_space, filters))
     for out, inside, _ in rows:
         for tap, place in inside:
-            weights[place + (slice(None),) + out] += kernel[tap]
+            weights[(*place, slice(None), *out)] += kernel[tap]
     size = int(np.prod(input_shape))
     return Matrix(weights.reshape(size, -1), np.tile(bias, int(np.prod(out_space))))
 
 
+def as_tuple(value) -> tuple:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
 def pool_windows(layer, input_shape):
     *space, channels = input_shape
-    as_tuple = lambda v: tuple(v) if isinstance(v, (tuple, list)) else (v,)
-    for out, inside, out_space in taps(space, as_tuple(layer.pool_size), as_tuple(layer.strides), layer.padding):
+    for out, inside, out_space in taps(
+        space, as_tuple(layer.pool_size), as_tuple(layer.strides), layer.padding
+    ):
         for c in range(channels):
-            yield out, c, [int(np.ravel_multi_index((*place, c), input_shape)) for _, place in inside], out_space
+            yield (
+                out,
+                c,
+                [int(np.ravel_multi_index((*place, c), input_shape)) for _, place in inside],
+                out_space,
+            )
 
 
 def average_matrix(layer, input_shape) -> Matrix:

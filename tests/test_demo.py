@@ -23,7 +23,15 @@ def folder(tmp_path_factory):
 
 def test_everything_is_written(folder):
     names = {p.name for p in folder.iterdir()}
-    wanted = {"model.h5", "history.csv", "truth.nc", "attributions.nc", "correlations.csv", "maps.png", "summary.html"}
+    wanted = {
+        "model.h5",
+        "history.csv",
+        "truth.nc",
+        "attributions.nc",
+        "correlations.csv",
+        "maps.png",
+        "summary.html",
+    }
     assert wanted <= names
     assert not [name for name in names if ".part" in name]
 
@@ -70,6 +78,6 @@ def test_output_that_is_a_file_is_refused(tmp_path):
 
 
 def test_archived_network_is_drawn(data_dir, tmp_path):
-    name, caption = demo._archived(tmp_path, 0, lambda text: None)
+    ((name, caption),) = demo._archived(tmp_path, 0, lambda text: None)
     assert (tmp_path / name).stat().st_size > 50_000
     assert "approximation" in caption

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from conftest import GOLDEN
 
 import xairt
-from conftest import GOLDEN
 from xairt.attribution.registry import resolve
 from xairt.data import registry
 

@@ -106,11 +106,20 @@ NETWORKS = {
     "1-D convolutions": networks.cnn_1d,
     "batch norm": lambda: networks.randomised(
         tf.keras.Sequential(
-            [L.InputLayer((6, 6, 2)), L.Conv2D(3, 3), L.BatchNormalization(), L.ReLU(), L.Flatten(), L.Dense(2, "sigmoid")]
+            [
+                L.InputLayer((6, 6, 2)),
+                L.Conv2D(3, 3),
+                L.BatchNormalization(),
+                L.ReLU(),
+                L.Flatten(),
+                L.Dense(2, "sigmoid"),
+            ]
         )
     ),
     "nested": lambda: networks.randomised(
-        tf.keras.Sequential([L.InputLayer(5), tf.keras.Sequential([L.Dense(4, "relu"), L.Dropout(0.5)]), L.Dense(2)])
+        tf.keras.Sequential(
+            [L.InputLayer(5), tf.keras.Sequential([L.Dense(4, "relu"), L.Dropout(0.5)]), L.Dense(2)]
+        )
     ),
 }
 
@@ -129,7 +138,9 @@ def test_killed_worker_gives_one_error_and_the_next_call_works(model):
     running.process.kill()
     running.process.wait()
     generation = running.generation
-    np.testing.assert_array_equal(with_worker(model, "lrp.flat"), want)  # noticed before asking: started again
+    np.testing.assert_array_equal(
+        with_worker(model, "lrp.flat"), want
+    )  # noticed before asking: started again
     assert running.generation == generation + 1
 
 
@@ -149,10 +160,15 @@ def test_worker_killed_while_computing(model):
 
 def test_error_of_the_package_is_one_line(model):
     running = client.shared_worker()
-    with pytest.raises(EngineError, match=r"failed at 'build': KeyError: .*No analyzer with the name 'nonsense'") as error:
-        layers = [{"class": "Input", "config": {"shape": [3]}, "inputs": [], "n_weights": 0},
-                  {"class": "Flatten", "config": {}, "inputs": [0], "n_weights": 0}]
-        running.ask("build", key="k", layers=layers, analyzer="nonsense", parameters={}, seed=0)
+    layers = [
+        {"class": "Input", "config": {"shape": [3]}, "inputs": [], "n_weights": 0},
+        {"class": "Flatten", "config": {}, "inputs": [0], "n_weights": 0},
+    ]
+    request = {"key": "k", "layers": layers, "analyzer": "nonsense", "parameters": {}, "seed": 0}
+    with pytest.raises(
+        EngineError, match=r"failed at 'build': KeyError: .*with the name 'nonsense'"
+    ) as error:
+        running.ask("build", **request)
     assert "\n" not in str(error.value)
     assert running.ask("versions")[0]["innvestigate"]
 
@@ -180,7 +196,7 @@ if {how!r} == "kill":
 
 def test_missing_interpreter(monkeypatch, model):
     monkeypatch.setenv(client.PYTHON_VARIABLE, "/nowhere/python")
-    with pytest.raises(EngineError, match="'/nowhere/python' cannot be started .* set XAIRT_LEGACY_PYTHON"):
+    with pytest.raises(EngineError, match=r"'/nowhere/python' cannot be started .* set XAIRT_LEGACY_PYTHON"):
         with_worker(model, "lrp.flat")
 
 
@@ -216,7 +232,9 @@ def test_baseline_of_many_values_is_refused(model):
 
 
 def test_layers_that_cannot_be_handed_over():
-    made = tf.keras.Sequential([L.InputLayer((4, 4, 1)), L.GlobalMaxPooling2D(keepdims=True), L.Flatten(), L.Dense(1)])
+    made = tf.keras.Sequential(
+        [L.InputLayer((4, 4, 1)), L.GlobalMaxPooling2D(keepdims=True), L.Flatten(), L.Dense(1)]
+    )
     with pytest.raises(UnsupportedLayerError, match=r"GlobalMax\) cannot be handed to engine 'innvestigate'"):
         xairt.explainer(made, "gradient", engine="innvestigate")
 

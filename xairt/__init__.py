@@ -22,7 +22,17 @@ _NAMES = {
     "XairtError": "xairt.errors",
 }
 
-_MODULES = ("attribution", "conventions", "data", "errors", "fields", "metrics", "models", "plots", "training")
+_MODULES = (
+    "attribution",
+    "conventions",
+    "data",
+    "errors",
+    "fields",
+    "metrics",
+    "models",
+    "plots",
+    "training",
+)
 
 __all__ = ["__version__", *_NAMES, *_MODULES]
 

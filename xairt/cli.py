@@ -32,7 +32,8 @@ EXIT_INTERRUPTED = 130
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Engine = Annotated[str, typer.Option(help="native, or innvestigate (worker process).")]
 Convention = Annotated[
-    str | None, typer.Option(help="Registered convention to reproduce a publication; see `xairt methods --conventions`.")
+    str | None,
+    typer.Option(help="Registered convention to reproduce a publication; see `xairt methods --conventions`."),
 ]
 
 
@@ -49,7 +50,9 @@ def options(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
 ) -> None:
     """Set what holds for every command."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s"
+    )
     for library in ("absl", "tensorflow"):
         logging.getLogger(library).setLevel(logging.INFO if verbose else logging.ERROR)
 
@@ -58,7 +61,9 @@ def options(
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("demo-output"),
     seed: Annotated[int, typer.Option(help="Seed of data, training and noise.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="A few seconds of training: shows the way, not the skill.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few seconds of training: shows the way, not the skill.")
+    ] = False,
 ) -> None:
     """Train on synthetic SST, explain with LRP and gradients, draw maps, compare with the known truth."""
     from xairt.demo import run
@@ -71,19 +76,33 @@ def attribute(
     model: Annotated[str, typer.Argument(help="Model file, URL, or registered name.")],
     data: Annotated[Path, typer.Argument(help="Samples: .nc, .npz or .npy.")],
     output: Output,
-    method: Annotated[list[str], typer.Option("--method", "-m", help="Method, alias or name(parameter=value); repeatable.")],
+    method: Annotated[
+        list[str], typer.Option("--method", "-m", help="Method, alias or name(parameter=value); repeatable.")
+    ],
     param: Annotated[list[str] | None, typer.Option(help="METHOD.key=value; repeatable.")] = None,
-    target: Annotated[int | None, typer.Option(help="Index of the explained output; default: the largest.")] = None,
-    baseline: Annotated[str | None, typer.Option(help="A number, or a file with one or more samples.")] = None,
+    target: Annotated[
+        int | None, typer.Option(help="Index of the explained output; default: the largest.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="A number, or a file with one or more samples.")
+    ] = None,
     engine: Engine = "native",
     convention: Convention = None,
-    grid: Annotated[Path | None, typer.Option(help="netCDF with lat, lon and NaN (or a mask) on land.")] = None,
-    variable: Annotated[str | None, typer.Option(help="Variable of DATA; needed if it holds several.")] = None,
-    select: Annotated[list[str] | None, typer.Option(help="Part of the data, e.g. sample=0:100; repeatable.")] = None,
+    grid: Annotated[
+        Path | None, typer.Option(help="netCDF with lat, lon and NaN (or a mask) on land.")
+    ] = None,
+    variable: Annotated[
+        str | None, typer.Option(help="Variable of DATA; needed if it holds several.")
+    ] = None,
+    select: Annotated[
+        list[str] | None, typer.Option(help="Part of the data, e.g. sample=0:100; repeatable.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples computed at once.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64 (native engine).")] = "float32",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Load a model file that executes code.")] = False,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Load a model file that executes code.")
+    ] = False,
 ) -> None:
     """Explain samples with one method or several and write the attributions as netCDF."""
     from xairt.attribution.explainer import attribute as explain
@@ -108,22 +127,34 @@ def attribute(
         progress=True,
     )
     write_dataset(result, output, title=f"Attribution of {model} to {data.name}", history=_command_line())
-    typer.echo(f"{output}: {len(result.method)} method(s), {result.sizes[result.prediction.dims[-1]]} samples")
+    typer.echo(
+        f"{output}: {len(result.method)} method(s), {result.sizes[result.prediction.dims[-1]]} samples"
+    )
 
 
 @app.command(name="map")
 def draw(
     attributions: Annotated[Path, typer.Argument(help="netCDF written by `xairt attribute`.")],
     output: Output,
-    sample: Annotated[list[int] | None, typer.Option(help="Position of a sample to draw; repeatable. Default: 0.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Label of a method to draw; repeatable. Default: all.")] = None,
+    sample: Annotated[
+        list[int] | None, typer.Option(help="Position of a sample to draw; repeatable. Default: 0.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Label of a method to draw; repeatable. Default: all.")
+    ] = None,
     truth: Annotated[Path | None, typer.Option(help="netCDF with the true attribution.")] = None,
     truth_variable: Annotated[str | None, typer.Option(help="Variable of the truth file.")] = None,
     projection: Annotated[str, typer.Option(help="A cartopy projection.")] = "Robinson",
-    central_longitude: Annotated[float | None, typer.Option(help="Degrees east. Default: 180 for global fields.")] = None,
-    share: Annotated[str, typer.Option(help="Which panels share a colour scale: row, column, all, panel.")] = "panel",
+    central_longitude: Annotated[
+        float | None, typer.Option(help="Degrees east. Default: 180 for global fields.")
+    ] = None,
+    share: Annotated[
+        str, typer.Option(help="Which panels share a colour scale: row, column, all, panel.")
+    ] = "panel",
     normalise: Annotated[str | None, typer.Option(help="Divide each map by its max or sum.")] = None,
-    robust: Annotated[float | None, typer.Option(help="Percentile of |attribution| that limits the colours.")] = None,
+    robust: Annotated[
+        float | None, typer.Option(help="Percentile of |attribution| that limits the colours.")
+    ] = None,
 ) -> None:
     """Draw attributions on maps, beside the truth where it is known."""
     from xairt.data.files import read_array, read_dataset
@@ -155,7 +186,9 @@ def inspect(model: Annotated[str, typer.Argument(help="Model file, URL, or regis
 
 @app.command()
 def methods(
-    conventions: Annotated[bool, typer.Option("--conventions", help="Show the registered conventions.")] = False,
+    conventions: Annotated[
+        bool, typer.Option("--conventions", help="Show the registered conventions.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Show parameters and references too.")] = False,
 ) -> None:
     """List the attribution methods, or the documented conventions."""
@@ -170,7 +203,9 @@ def methods(
     else:
         from xairt.attribution.registry import methods as list_methods
 
-        columns = ["engines", "aliases", "sum_promises"] + (["parameters", "conventions", "reference"] if full else [])
+        columns = ["engines", "aliases", "sum_promises"] + (
+            ["parameters", "conventions", "reference"] if full else []
+        )
         table = Table("method", *columns)
         for name, row in list_methods()[columns].iterrows():
             table.add_row(name, *map(str, row))
@@ -261,7 +296,9 @@ def parse_selection(texts: Sequence[str]) -> dict[str, int | slice]:
         except ValueError:
             numbers = []
         if not equals or not dimension.strip() or not 1 <= len(numbers) <= 3 or numbers == [None]:
-            raise DataError(f"--select {text}: write dimension=index or dimension=start:stop, e.g. sample=0:100")
+            raise DataError(
+                f"--select {text}: write dimension=index or dimension=start:stop, e.g. sample=0:100"
+            )
         selection[dimension.strip()] = numbers[0] if len(numbers) == 1 else slice(*numbers)
     return selection
 

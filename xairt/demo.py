@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 import xarray as xr
 
 from xairt import fields, metrics
@@ -46,6 +47,11 @@ ARCHIVED_METHODS = (
     "lrp.alpha_1_beta_0",
     "lrp.alpha_2_beta_1",
     "lrp.w_square",
+)
+
+MAPS_CAPTION = (
+    "Known contribution of each ocean cell and four attributions of the same prediction; "
+    "colour scale per panel, r over ocean cells."
 )
 
 Echo = Callable[[str], object]
@@ -96,7 +102,14 @@ def make_task(size: Size, seed: int) -> Task:
     return Task(grid, x, function.output(x), function)
 
 
-def run(output: Path, *, seed: int = 0, quick: bool = False, progress: bool = False, echo: Echo = lambda text: None) -> Path:
+def run(
+    output: Path,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    progress: bool = False,
+    echo: Echo = lambda text: None,
+) -> Path:
     """Run the demonstration and write everything into a folder.
 
     Parameters
@@ -121,28 +134,23 @@ def run(output: Path, *, seed: int = 0, quick: bool = False, progress: bool = Fa
     output, size = Path(output), QUICK if quick else FULL
     _check_folder(output)
     task = make_task(size, seed)
-    echo(f"data: {len(task.x):,} synthetic SST maps of {task.grid.n_valid} ocean cells, truth known for each cell")
-    model, history = _train(task, size, seed, progress, output)
-    test_x, test_y = task.x[size.n_train :], task.y[size.n_train :]
-    skill = metrics.r2(test_y, model.predict(test_x, batch_size=1024, verbose=0)[:, 0])
-    echo(f"network: {size.epochs} epochs in {sum(history['seconds']):.0f} s, R2 {skill:.3f} on {len(test_y):,} maps it has not seen")
-    explained = _explain(model, task, size, seed, progress, output)
-    scores = _scores(*explained)
+    n_cells, n_maps = task.grid.n_valid, len(task.x)
+    echo(f"data: {n_maps:,} synthetic SST maps of {n_cells} ocean cells, truth known for each cell")
+    model, network = _train(task, size, seed, progress, output, echo)
+    result, truth, slopes = _explain(model, task, size, seed, progress, output)
+    scores = _scores(result, truth, slopes)
     _write_table(scores, output / "correlations.csv")
     echo(scores.to_string(float_format="{:.2f}".format))
-    result, truth = explained[:2]
     maps(result, truth, samples=(0, 1), methods=list(DRAWN), share="panel", save=output / "maps.png")
-    sections = [("maps.png", "Known contribution of each ocean cell and four attributions of the same prediction; colour scale per panel, r over ocean cells.")]
-    archived = _archived(output, seed, echo)
-    sections += [archived] if archived else []
+    figures = [("maps.png", MAPS_CAPTION), *_archived(output, seed, echo)]
     facts = {
-        "synthetic maps": f"{size.n_train:,} for training, {size.n_test:,} for testing, {task.grid.n_valid} ocean cells (18 x 36)",
-        "network": f"mamalakis2022, {model.count_params():,} parameters, {size.epochs} epochs, test R2 {skill:.3f}",
+        "synthetic maps": f"{size.n_train:,} for training, {size.n_test:,} for testing, {n_cells} ocean cells",
+        "network": network,
         "explained": f"{size.n_explained} test maps",
         "seed": str(seed),
         "seconds": f"{time.perf_counter() - started:.0f}",
     }
-    page = write_page(output / "summary.html", facts, scores, sections, json.loads(result.attrs["identities"]))
+    page = write_page(output / "summary.html", facts, scores, figures, json.loads(result.attrs["identities"]))
     echo(f"summary: {page} ({facts['seconds']} s)")
     return page
 
@@ -152,20 +160,31 @@ def _check_folder(output: Path) -> None:
         raise DataError(f"{output}: is a file; name a folder for the demonstration")
 
 
-def _train(task: Task, size: Size, seed: int, progress: bool, output: Path):
-    """Train the paper's network on the first maps; write model and history."""
+def _train(
+    task: Task, size: Size, seed: int, progress: bool, output: Path, echo: Echo
+) -> tuple[tf.keras.Model, str]:
+    """Train the paper's network on the first maps, write model and history; return it and its description."""
     model = mamalakis2022(task.grid.n_valid, seed)
-    n = size.n_train
+    training, test = slice(0, size.n_train), slice(size.n_train, None)
     history = fit(
-        model, task.x[:n], task.y[:n], epochs=size.epochs, seed=seed, progress=progress, validation=(task.x[n:], task.y[n:])
+        model,
+        task.x[training],
+        task.y[training],
+        epochs=size.epochs,
+        seed=seed,
+        progress=progress,
+        validation=(task.x[test], task.y[test]),
     )
     save_model(model, output / "model.h5")
     history.to_csv(output / "history.csv")
-    return model, history
+    skill = metrics.r2(task.y[test], model.predict(task.x[test], batch_size=1024, verbose=0)[:, 0])
+    trained = f"{len(history)} epochs in {sum(history['seconds']):.0f} s, R2 {skill:.3f} on {size.n_test:,} test maps"
+    echo(f"network: {trained}")
+    return model, f"mamalakis2022, {model.count_params():,} parameters, {trained}"
 
 
 def _explain(
-    model, task: Task, size: Size, seed: int, progress: bool, output: Path
+    model: tf.keras.Model, task: Task, size: Size, seed: int, progress: bool, output: Path
 ) -> tuple[xr.Dataset, xr.DataArray, xr.DataArray]:
     """Explain test maps; return attributions, true contributions and true slopes as maps."""
     x = task.x[size.n_train : size.n_train + size.n_explained]
@@ -175,7 +194,9 @@ def _explain(
     truth.attrs = {"long_name": "true contribution", "units": "1"}
     slopes = like.copy(data=task.grid.to_map(task.function.slope_at(x)))
     slopes.attrs = {"long_name": "true slope", "units": "1"}
-    truths = xr.Dataset({"contribution": truth, "slope": slopes, "y": ("sample", task.y[size.n_train :][: len(x)])})
+    truths = xr.Dataset(
+        {"contribution": truth, "slope": slopes, "y": ("sample", task.y[size.n_train :][: len(x)])}
+    )
     write_dataset(result, output / "attributions.nc", title="Attributions of the demonstration network")
     write_dataset(truths, output / "truth.nc", title="True contributions of the synthetic SST task")
     return result, truth, slopes
@@ -199,7 +220,7 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary)
 
 
-def _archived(output: Path, seed: int, echo: Echo) -> tuple[str, str] | None:
+def _archived(output: Path, seed: int, echo: Echo) -> list[tuple[str, str]]:
     """Explain the archived network on maps of the COBE correlation, where both files are on this machine."""
     from xairt.data import registry
 
@@ -208,7 +229,7 @@ def _archived(output: Path, seed: int, echo: Echo) -> tuple[str, str] | None:
         correlation, grid = fields.cobe_correlation(fields.NETWORK_EXCLUDES, download=False)
     except DataError as error:
         echo(f"archived network: left out ({error})")
-        return None
+        return []
     model = load_model(path)
     x = fields.sample_gaussian(correlation, 2, seed, stream=1)
     result = attribute(model, x, ARCHIVED_METHODS, grid=grid)
@@ -216,4 +237,4 @@ def _archived(output: Path, seed: int, echo: Echo) -> tuple[str, str] | None:
     write_dataset(result, output / "archived_attributions.nc", title=title)
     maps(result, samples=(0, 1), share="panel", title=title, save=output / "archived_maps.png")
     echo("archived network: explained, see archived_maps.png")
-    return "archived_maps.png", f"{title}. LRP variants, colour scale per panel."
+    return [("archived_maps.png", f"{title}. LRP variants, colour scale per panel.")]

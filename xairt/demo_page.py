@@ -18,6 +18,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child, td:nth-child(2) { text-align: left; }
+figure { margin: 1.5rem 0; }
 img { max-width: 100%; height: auto; }
 figcaption { color: #555; }
 code { font-size: .85em; overflow-wrap: anywhere; }
@@ -32,7 +33,11 @@ what no method should score below.
 
 
 def write_page(
-    path: Path, facts: dict[str, str], scores: pd.DataFrame, figures: list[tuple[str, str]], identities: dict[str, Any]
+    path: Path,
+    facts: dict[str, str],
+    scores: pd.DataFrame,
+    figures: list[tuple[str, str]],
+    identities: dict[str, Any],
 ) -> Path:
     """Write the summary page with its figures inside, atomically.
 

@@ -495,5 +495,3 @@ def match_coordinates(have: ArrayLike, want: NDArray[np.float64], kind: str) -> 
             "regrid the map or use its own grid"
         )
     return nearest
-
-

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def columns() -> tuple:
-    """Return the columns that every progress bar of xairt has."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+@contextmanager
+def bar(total: int, label: str, show: bool) -> Iterator[Callable[..., None]]:
+    """Give a function that advances a progress bar by one and shows a note beside it.
 
-    return (
+    Parameters
+    ----------
+    total : int
+        Number of steps.
+    label : str
+        Text before the bar.
+    show : bool
+        False shows nothing; nor does True where standard error is no terminal.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not (show and console.is_terminal):
+        yield lambda note="": None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -21,30 +45,14 @@ def columns() -> tuple:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
+    with Progress(*columns, console=console) as shown:
+        task = shown.add_task(label, total=total, note="")
+        yield lambda note="": shown.update(task, advance=1, note=note)
 
 
 def track(items: Iterable[T], total: int, label: str, show: bool) -> Iterator[T]:
-    """Yield the items, with a progress bar on standard error if `show` and it is a terminal.
-
-    Parameters
-    ----------
-    items : iterable
-        What is worked through.
-    total : int
-        Number of items.
-    label : str
-        Text before the bar.
-    show : bool
-        False shows nothing.
-    """
-    if not (show and sys.stderr.isatty()):
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(*columns(), console=Console(stderr=True)) as bars:
-        task = bars.add_task(label, total=total, note="")
+    """Yield the items under a progress bar; see `bar`."""
+    with bar(total, label, show) as advance:
         for item in items:
             yield item
-            bars.advance(task)
+            advance()

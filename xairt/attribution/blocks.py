@@ -11,6 +11,11 @@ import tensorflow as tf
 from xairt.attribution.network import Network, Outputs
 from xairt.attribution.targets import Target
 
+BLOCK_BYTES = 64 * 2**20
+"""Memory that the activations of one block may take."""
+
+LARGEST_BLOCK = 128
+
 
 @dataclass(frozen=True, eq=False)
 class Setting:
@@ -92,6 +97,22 @@ BlockMethod = Callable[[Block], Explained]
 """A method bound to its setting and parameters."""
 
 
+def samples_that_fit(network: Network, dtype: str) -> int:
+    """Return how many samples' activations, there and back, take the memory of one block; at least 1."""
+    graph = network.graph
+    shapes = [network.input_shape] if graph is None else [node.shape for node in graph.nodes]
+    numbers = sum(int(np.prod(shape)) for shape in shapes)
+    return max(1, BLOCK_BYTES // (4 * numbers * np.dtype(dtype).itemsize))
+
+
+def block_size(network: Network, dtype: str) -> int:
+    """Return the number of samples explained at once: a power of two that keeps activations in bounds.
+
+    It depends on the network alone, never on the number of samples, so that results do not either.
+    """
+    return 2 ** int(np.log2(min(samples_that_fit(network, dtype), LARGEST_BLOCK)))
+
+
 def compiled(function: Callable, *signature: tf.TensorSpec) -> Callable:
     """Return the function compiled for one signature.
 
@@ -114,6 +135,8 @@ def noise(keys: tf.Tensor, shape: tuple[int, ...], dtype: str) -> tf.Tensor:
     Drawn in float32 whatever the dtype, so that float64 evaluations see the same noise.
     """
     drawn = tf.map_fn(
-        lambda key: tf.random.stateless_normal(shape, key), keys, fn_output_signature=tf.TensorSpec(shape, tf.float32)
+        lambda key: tf.random.stateless_normal(shape, key),
+        keys,
+        fn_output_signature=tf.TensorSpec(shape, tf.float32),
     )
     return tf.cast(drawn, dtype)

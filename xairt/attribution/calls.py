@@ -16,7 +16,7 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     Raises
     ------
     MethodError
-        If the text is neither a dotted name nor a call with keyword parameters.
+        If the text is neither a dotted name nor a call with keyword parameters, each given once.
 
     Examples
     --------
@@ -28,11 +28,17 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
-        raise MethodError(f"method {text!r} cannot be read: write a name, or name(parameter=value, ...)") from None
+        raise MethodError(
+            f"method {text!r} cannot be read: write a name, or name(parameter=value, ...)"
+        ) from None
     if not isinstance(tree, ast.Call):
         return _dotted(tree, text), {}
     if tree.args or any(k.arg is None for k in tree.keywords):
         raise MethodError(f"method {text!r} has a value without a name: write name(parameter=value, ...)")
+    names = [k.arg for k in tree.keywords]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise MethodError(f"method {text!r} gives parameter '{twice}' twice: give it once")
     return _dotted(tree.func, text), {k.arg: _value(k.value) for k in tree.keywords}
 
 

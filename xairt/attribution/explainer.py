@@ -11,15 +11,15 @@ import numpy as np
 import tensorflow as tf
 import xarray as xr
 
+from xairt import conventions
 from xairt._version import __version__
 from xairt.attribution import inputs, result
-from xairt.attribution.blocks import Setting
+from xairt.attribution.blocks import Setting, block_size
 from xairt.attribution.legacy.client import InnvestigateEngine
-from xairt.attribution.native import NativeEngine, block_size
+from xairt.attribution.native import NativeEngine
 from xairt.attribution.network import Network
 from xairt.attribution.registry import MethodCall, resolve
 from xairt.attribution.targets import Target, TargetLike
-from xairt.conventions import INNVESTIGATE
 from xairt.errors import DataError, MethodError, suggest
 from xairt.grid import Grid
 from xairt.models.loading import fingerprint
@@ -56,7 +56,7 @@ class Explainer:
         if grid is not None and len(self.network.input_shape) == 1:
             inputs.check_grid(grid, self.network.input_shape)
         self._baseline = inputs.read_baseline(baseline, self.network.input_shape, grid, dtype)
-        self.batch_size = batch_size or block_size(self.network.graph, self.network.input_shape, dtype)
+        self.batch_size = batch_size or block_size(self.network, dtype)
         self._identity = {
             "method": call.method.name,
             "parameters": call.parameters.model_dump(mode="json"),
@@ -116,9 +116,16 @@ class Explainer:
         """
         samples = inputs.read_samples(x, self.network.input_shape, self.grid, self.dtype)
         self._bind(samples.grid)
-        parts = list(track(self._blocks(samples.values, seed, sample_index), self._n_blocks(samples), self.label, progress))
+        parts = list(
+            track(
+                self._blocks(samples.values, seed, sample_index),
+                self._n_blocks(samples),
+                self.label,
+                progress,
+            )
+        )
         computed = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        identity = self._identity | {"seed": seed}
+        identity = self._identity | {"seed": int(seed)}
         return result.to_dataset(computed, samples, self.label, identity, self.network.final_activation)
 
     def _n_blocks(self, samples: inputs.Samples) -> int:
@@ -158,7 +165,9 @@ class Explainer:
             If the method is not LRP, or the engine is not native.
         """
         if self._engine_name != "native":
-            raise MethodError(f"{self.label} with engine '{self._engine_name}' keeps no ledger: use engine='native'")
+            raise MethodError(
+                f"{self.label} with engine '{self._engine_name}' keeps no ledger: use engine='native'"
+            )
         samples = inputs.read_samples(x, self.network.input_shape, self.grid, self.dtype)
         self._bind(samples.grid)
         parts = [
@@ -170,7 +179,9 @@ class Explainer:
         stacked = {
             entry: (
                 ("layer", "sample"),
-                np.concatenate([[layer[entry][:used] for _, layer in layers] for layers, used in parts], axis=1),
+                np.concatenate(
+                    [[layer[entry][:used] for _, layer in layers] for layers, used in parts], axis=1
+                ),
             )
             for entry in entries
         }
@@ -195,7 +206,9 @@ def _sample_keys(sample_index: Sequence[int] | None, n: int) -> np.ndarray:
         return np.arange(n)
     keys = np.asarray(sample_index)
     if keys.shape != (n,) or keys.dtype.kind not in "iu":
-        raise DataError(f"sample_index must hold one integer for each of the {n} samples, got shape {keys.shape}")
+        raise DataError(
+            f"sample_index must hold one integer for each of the {n} samples, got shape {keys.shape}"
+        )
     return keys
 
 
@@ -253,7 +266,11 @@ def explainer(
     DataError
         If target, baseline or grid do not fit the model.
     """
-    if engine == INNVESTIGATE.name and convention is None and engine in resolve(method, params).method.conventions:
+    if (
+        engine == conventions.INNVESTIGATE.name
+        and convention is None
+        and engine in resolve(method, params).method.conventions
+    ):
         convention = engine  # that package follows its own convention, and the identity says so
     call = resolve(method, params, convention)
     _check_choices(call, baseline, engine, dtype, batch_size)
@@ -278,10 +295,12 @@ def _check_choices(call: MethodCall, baseline: Any, engine: str, dtype: str, bat
     if dtype not in DTYPES:
         raise MethodError(f"unknown dtype '{dtype}': use {' or '.join(DTYPES)}")
     if dtype != "float32" and engine != "native":
-        raise MethodError(f"engine '{engine}' computes in float32 only: use engine='native' for dtype='{dtype}'")
+        raise MethodError(
+            f"engine '{engine}' computes in float32 only: use engine='native' for dtype='{dtype}'"
+        )
     if baseline is not None and not call.method.baseline:
         raise MethodError(f"{call.label} uses no baseline: leave it out")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+    if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
         raise MethodError(f"batch_size {batch_size!r} is not usable: give a positive integer")
 
 
@@ -337,8 +356,10 @@ def attribute(
         raise MethodError(
             f"parameter '{next(iter(params))}' with several methods: write it into the method, e.g. 'lrp.epsilon(epsilon=0.1)'"
         )
+    names = _names(method)
+    _check_used(names, baseline, convention)
     explainers = [
-        _recent_explainer(model, name, **_applicable(name, baseline, convention), **shared) for name in _names(method)
+        _recent_explainer(model, name, **_applicable(name, baseline, convention), **shared) for name in names
     ]
     return result.combine([e(x, seed=seed, progress=progress) for e in explainers])
 
@@ -348,6 +369,19 @@ def _names(method: Sequence[str]) -> list[str]:
     if not names:
         raise MethodError("no method given: name one or several, see `xairt methods`")
     return names
+
+
+def _check_used(names: list[str], baseline: Any, convention: str | None) -> None:
+    """Raise `MethodError` if a baseline or a convention is given that none of the methods has."""
+    methods = [resolve(name).method for name in names]
+    if baseline is not None and not any(m.baseline for m in methods):
+        raise MethodError(f"{', '.join(names)}: no method here uses a baseline: leave it out")
+    known = sorted({c for m in methods for c in m.conventions})
+    if convention is not None and convention not in known:
+        raise MethodError(
+            f"{', '.join(names)}: no method here has the convention '{convention}': they have "
+            f"{', '.join(known) or 'none'}{suggest(convention, known)}"
+        )
 
 
 def _applicable(name: str, baseline: Any, convention: str | None) -> dict[str, Any]:
@@ -373,7 +407,7 @@ def _recent_explainer(model: tf.keras.Model, method: str, **options: Any) -> Exp
 
 def _hashable(value: Any) -> Any:
     if isinstance(value, str | int | float | bool | Grid | Callable | None):
-        return value
+        return type(value), value
     try:
         array = np.ascontiguousarray(value)
         return array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).hexdigest()

@@ -101,7 +101,9 @@ def integrated_gradients(setting: Setting, parameters: IntegratedGradientsParame
     The mean over the baselines where several are given.
     """
     derivative, scalar = gradient_of(setting), setting.scalar(setting.outputs)
-    points, weights = (tf.constant(v, setting.dtype) for v in path_points(parameters.steps, parameters.quadrature))
+    points, weights = (
+        tf.constant(v, setting.dtype) for v in path_points(parameters.steps, parameters.quadrature)
+    )
     baselines = tf.constant(setting.baseline, setting.dtype)
 
     def explain(block: Block) -> Explained:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xairt.attribution.parameters import as_array
 from xairt.errors import DataError
 from xairt.grid import Grid, lat_lon_names, match_coordinates
 
@@ -71,16 +72,26 @@ def read_samples(x: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype:
     DataError
         If the shape does not fit, the grid does not fit the model, or a value is not finite.
     """
-    array = x if isinstance(x, xr.DataArray) else np.asarray(x)
+    if isinstance(x, xr.Dataset):
+        raise DataError(
+            f"x is a Dataset of {', '.join(map(str, x.data_vars)) or 'nothing'}: give one of its variables"
+        )
+    array = x if isinstance(x, xr.DataArray) else as_array(x, "x")
     if array.dtype.kind not in "fiub":
         raise DataError(f"x has dtype {array.dtype}: give real numbers")
-    if array.ndim == 0 or array.shape[0] == 0:
-        raise DataError(f"x of shape {tuple(array.shape)} holds no samples: give shape (samples, {_text(input_shape)})")
+    if array.ndim == 0 or 0 in array.shape:
+        raise DataError(
+            f"x of shape {tuple(array.shape)} holds no samples: give shape (samples, {_text(input_shape)})"
+        )
     if tuple(array.shape[1:]) == input_shape:
         return _direct(array, input_shape, grid, dtype)
     if len(input_shape) == 1 and array.ndim == 3:
         return _maps(array, input_shape, grid, dtype)
-    hint = f"; for one sample give x[None], shape (1, {_text(input_shape)})" if array.shape == input_shape else ""
+    hint = (
+        f"; for one sample give x[None], shape (1, {_text(input_shape)})"
+        if array.shape == input_shape
+        else ""
+    )
     raise DataError(
         f"x has shape {tuple(array.shape)}, but the model takes (samples, {_text(input_shape)}): "
         f"reshape it{' or give maps and a grid' if len(input_shape) == 1 else ''}{hint}"
@@ -93,7 +104,11 @@ def _text(shape: tuple[int, ...]) -> str:
 
 def _direct(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str) -> Samples:
     values = np.asarray(array, dtype)
-    check_finite(values, "x", "fill or remove them" + ("; give maps with a grid for NaN on land" if len(input_shape) == 1 else ""))
+    check_finite(
+        values,
+        "x",
+        "fill or remove them" + ("; give maps with a grid for NaN on land" if len(input_shape) == 1 else ""),
+    )
     sample_dim = array.dims[0] if isinstance(array, xr.DataArray) else "sample"
     leading = _leading_coords(array, sample_dim)
     if grid is not None and len(input_shape) == 1:
@@ -161,10 +176,16 @@ def read_baseline(baseline: Any, input_shape: tuple[int, ...], grid: Grid | None
     """
     if baseline is None:
         return np.zeros((1, *input_shape), dtype)
-    values = np.asarray(baseline, dtype)
+    if grid is not None and len(input_shape) == 1 and _is_labelled_map(baseline):
+        baseline = grid.to_vector(baseline)
+    values = as_array(baseline, "baseline", dtype)
     if values.ndim == 0:
         values = np.full(input_shape, values, dtype)
-    elif grid is not None and values.shape[-2:] == grid.shape and values.shape[-len(input_shape) :] != input_shape:
+    elif (
+        grid is not None
+        and values.shape[-2:] == grid.shape
+        and values.shape[-len(input_shape) :] != input_shape
+    ):
         values = grid.to_vector(values)
     check_finite(values, "baseline", "give finite numbers")
     if values.shape == input_shape:
@@ -175,6 +196,15 @@ def read_baseline(baseline: Any, input_shape: tuple[int, ...], grid: Grid | None
         f"baseline has shape {values.shape}: give a number, one sample ({_text(input_shape)}) "
         f"or a set (m, {_text(input_shape)})"
     )
+
+
+def _is_labelled_map(value: Any) -> bool:
+    if not isinstance(value, xr.DataArray):
+        return False
+    try:
+        return bool(lat_lon_names(value))
+    except DataError:
+        return False
 
 
 def describe_baseline(baseline: Any) -> Any:

@@ -9,23 +9,6 @@ from xairt.attribution.blocks import Block, Setting, compiled
 from xairt.attribution.lrp.methods import with_ledger
 from xairt.attribution.registry import MethodCall
 from xairt.errors import MethodError
-from xairt.models.graph import Graph
-
-BLOCK_BYTES = 64 * 2**20
-"""Memory that the activations of one block may take."""
-
-LARGEST_BLOCK = 128
-
-
-def block_size(graph: Graph | None, input_shape: tuple[int, ...], dtype: str) -> int:
-    """Return the number of samples computed at once: a power of two that keeps activations in bounds.
-
-    It depends on the network alone, never on the number of samples, so that results do not either.
-    """
-    shapes = [input_shape] if graph is None else [node.shape for node in graph.nodes]
-    numbers = sum(int(np.prod(shape)) for shape in shapes)
-    fitting = BLOCK_BYTES // (numbers * np.dtype(dtype).itemsize * 4)
-    return int(2 ** np.floor(np.log2(np.clip(fitting, 1, LARGEST_BLOCK))))
 
 
 class NativeEngine:
@@ -83,7 +66,9 @@ class NativeEngine:
         """
         return {k: v.numpy() for k, v in self._run(*map(tf.constant, (x, indices, keys))).items()}
 
-    def layers(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> list[tuple[str, dict[str, np.ndarray]]]:
+    def layers(
+        self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray
+    ) -> list[tuple[str, dict[str, np.ndarray]]]:
         """Return the ledger of every layer for one block, from the last layer to the first.
 
         Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,8 +11,16 @@ import tensorflow as tf
 
 from xairt.errors import ModelError
 from xairt.models.graph import Evaluator, Graph, convert
+from xairt.models.graph.convert import FINAL_ACTIVATIONS
 
 log = logging.getLogger(__name__)
+
+ACTIVATED_LAST = (
+    *("Activation", "Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D"),
+    *("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+    *("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"),
+)
+"""Layers that apply their activation to their result; that of a recurrent layer works inside it."""
 
 Outputs = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 """A function from samples (n, ...) to the network's outputs, with logits for a final softmax or sigmoid."""
@@ -35,8 +44,8 @@ class Network:
         The canonical graph; None where the model has none.
     obstacle : ModelError or None
         Why there is no graph.
-    keras_outputs : callable
-        The same function computed by Keras, in float32.
+    keras_outputs : callable or None
+        Where there is no graph, the same function computed by Keras in float32.
     evaluators : dict
         The graph with weights of each dtype used so far.
     """
@@ -47,7 +56,7 @@ class Network:
     final_activation: str | None
     graph: Graph | None
     obstacle: ModelError | None
-    keras_outputs: Outputs
+    keras_outputs: Outputs | None
     evaluators: dict[str, Evaluator] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -57,13 +66,13 @@ class Network:
             graph, obstacle = convert(model), None
         except ModelError as error:
             graph, obstacle = None, error
-        outputs, removed = _logit_model(model)
         if graph is not None:
-            input_shape = graph.input_shape
+            input_shape, outputs = graph.input_shape, None
             removed = graph.final_activations[0]
             shapes = tuple(graph.nodes[i].shape for i in graph.outputs)
         else:
             input_shape, shapes = _shapes(model)
+            outputs, removed = _logit_model(model)
         if removed:
             log.info("model '%s' ends in %s: explained at its logit", model.name, removed)
         return cls(model.name, input_shape, shapes, removed, graph, obstacle, outputs)
@@ -93,8 +102,8 @@ def _shapes(model: tf.keras.Model) -> tuple[tuple[int, ...], tuple[tuple[int, ..
     shape = model.input_shape if model.built else None
     if not isinstance(shape, tuple) or None in shape[1:]:
         raise ModelError(
-            f"model '{model.name}' takes inputs of shape {shape}: only models of one input of known size can be "
-            "explained; fix the size, or wrap the model in a Functional model of one input"
+            f"model '{model.name}' takes inputs of shape {shape}: only models of one input of known size can "
+            "be explained; fix the size, or wrap the model in a Functional model of one input"
         )
     outputs = model.output_shape if isinstance(model.output_shape, list) else [model.output_shape]
     return shape[1:], tuple(tuple(s[1:]) for s in outputs)
@@ -106,18 +115,25 @@ def _logit_model(model: tf.keras.Model) -> tuple[Outputs, str | None]:
     Only the last layer of a Sequential or Functional model of one output can be taken apart; the
     model itself is not changed. Anything else is explained at its output as it stands.
     """
-    layer = model.layers[-1] if getattr(model, "layers", None) else None
-    function = getattr(layer, "activation", None)
-    name = getattr(function, "__name__", None)
-    if isinstance(layer, tf.keras.layers.Softmax):
-        name = "softmax"
     known_end = getattr(model, "_is_graph_network", False) and len(model.outputs) == 1
-    if name not in ("softmax", "sigmoid") or not known_end or model.outputs[0] is not layer.output:
+    call = model.outputs[0].node if known_end else None
+    name = _final_activation(call.layer) if known_end else None
+    if name is None:
         return lambda x: tuple(tf.nest.flatten(model(x, training=False))), None
-    before = tf.keras.Model(model.inputs, layer.input)
-    if isinstance(layer, tf.keras.layers.Activation | tf.keras.layers.Softmax):
+    before = tf.keras.Model(model.inputs, call.keras_inputs[0])
+    if isinstance(call.layer, tf.keras.layers.Activation | tf.keras.layers.Softmax):
         return lambda x: (before(x, training=False),), name
-    linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
-    linear.build(layer.input_shape)
-    linear.set_weights(layer.get_weights())
-    return lambda x: (linear(before(x, training=False)),), name
+    linear = copy.copy(
+        call.layer
+    )  # shares the weights; an assignment by Keras would count references in both
+    object.__setattr__(linear, "activation", tf.keras.activations.linear)
+    return lambda x: (linear.call(before(x, training=False)),), name
+
+
+def _final_activation(layer: tf.keras.layers.Layer) -> str | None:
+    """Return "softmax" or "sigmoid" where a layer of Keras applies it to its result as the last step."""
+    if isinstance(layer, tf.keras.layers.Softmax):
+        return "softmax" if layer.axis == -1 else None
+    if type(layer).__name__ not in ACTIVATED_LAST or not type(layer).__module__.startswith("keras."):
+        return None
+    return next((n for n in FINAL_ACTIVATIONS if layer.activation is getattr(tf.keras.activations, n)), None)

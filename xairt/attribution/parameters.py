@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from xairt.errors import MethodError, suggest
+from xairt.errors import DataError, MethodError, suggest
+
+
+def one_line(value: Any) -> str:
+    """Return a short text of a value for an error message, without line breaks.
+
+    Examples
+    --------
+    >>> one_line("a")
+    "'a'"
+    >>> len(one_line(list(range(1000)))) < 60
+    True
+    """
+    return " ".join(reprlib.repr(value).split())
+
+
+def as_array(value: Any, name: str, dtype: str | None = None) -> np.ndarray:
+    """Return a value as a numpy array.
+
+    Raises
+    ------
+    DataError
+        If it is none: rows of unequal length, or text where numbers are needed.
+    """
+    try:
+        return np.asarray(value, dtype)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{name} {one_line(value)} is no array of numbers: give rows of equal length"
+        ) from None
 
 
 class Parameters(BaseModel):
@@ -34,5 +65,5 @@ class Parameters(BaseModel):
             first = error.errors(include_url=False)[0]
             name = ".".join(str(part) for part in first["loc"])
             message = first["msg"].removeprefix("Value error, ")
-            where = f"parameter '{name}' = {first['input']!r}" if name else "parameters"
+            where = f"parameter '{name}' = {one_line(first['input'])}" if name else "parameters"
             raise MethodError(f"{method}: {where}: {message}") from None

@@ -6,12 +6,9 @@ import numpy as np
 import tensorflow as tf
 from pydantic import Field
 
-from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, over_samples
+from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, over_samples, samples_that_fit
 from xairt.attribution.parameters import Parameters
 from xairt.errors import MethodError
-
-ROWS_AT_ONCE = 4096
-"""Perturbed copies evaluated in one call; bounds the memory of occlusion."""
 
 
 class OcclusionParameters(Parameters):
@@ -52,23 +49,29 @@ def patch_corners(cells: np.ndarray, patch: tuple[int, ...]) -> np.ndarray:
 def occlusion(setting: Setting, parameters: OcclusionParameters) -> BlockMethod:
     """f(x) - f(x with a patch replaced), each cell the mean over the patches that cover it.
 
+    Patches stay inside the box around the valid cells, so that land around them changes nothing.
+
     Source: Zeiler and Fergus 2014 (arXiv 1311.2901, section 4.2); occlusion-1 of Ancona et al. 2018.
     """
     cells = setting.cells.reshape(len(setting.cells), -1)
-    patch = _edges(parameters.patch, setting.cells)
+    cells = cells - cells.min(axis=1, keepdims=True)
+    patch = _edges(parameters.patch, cells.reshape(setting.cells.shape))
     corners = patch_corners(cells, patch)
     scalar = setting.scalar(setting.outputs)
+    copies_that_fit = samples_that_fit(setting.network, setting.dtype)
     rows = tf.constant(cells.T, tf.int32)
     edges = tf.constant(patch, tf.int32)
     value = tf.constant(parameters.value, setting.dtype)
 
     def explain(block: Block) -> Explained:
         n_samples, shape = block.x.shape[0], block.x.shape[1:]
-        at_once = max(1, ROWS_AT_ONCE // n_samples)
+        at_once = min(max(1, copies_that_fit // n_samples), len(corners))
         flat = tf.reshape(block.x, (n_samples, 1, -1))
         complete = scalar(block.x, block.indices)
         repeated = tf.repeat(block.indices, at_once)
-        padded = np.concatenate([corners, np.full((-len(corners) % at_once, corners.shape[1]), -1 - max(patch))])
+        padded = np.concatenate(
+            [corners, np.full((-len(corners) % at_once, corners.shape[1]), -1 - max(patch))]
+        )
         chunks = tf.constant(padded.reshape(-1, at_once, corners.shape[1]), tf.int32)
         total, count = tf.zeros_like(flat[:, 0]), tf.zeros_like(flat[:1, 0])
         for k in tf.range(chunks.shape[0]):
@@ -95,8 +98,12 @@ def _edges(patch: int | tuple[int, ...], cells: np.ndarray) -> tuple[int, ...]:
     else:
         edges = tuple(patch)
     if len(edges) != axes:
-        raise MethodError(f"occlusion: patch {patch} has {len(edges)} edges, but a sample has {axes} axes: give one per axis")
+        raise MethodError(
+            f"occlusion: patch {patch} has {len(edges)} edges, but a sample has {axes} axes: give one per axis"
+        )
     for edge, size in zip(edges, sizes, strict=True):
         if not 1 <= edge <= size:
-            raise MethodError(f"occlusion: patch edge {edge} does not fit an axis of {size} cells: choose 1 to {size}")
+            raise MethodError(
+                f"occlusion: patch edge {edge} does not fit an axis of {size} cells: choose 1 to {size}"
+            )
     return edges

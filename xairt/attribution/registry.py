@@ -101,18 +101,50 @@ class FlatUntilParameters(lrp.PresetParameters):
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
-        Method("gradient", Parameters, gradients.gradient, NOTHING, True, False, "Simonyan et al. 2014, arXiv:1312.6034"),
-        Method("saliency", Parameters, gradients.saliency, NOTHING, False, False, "Simonyan et al. 2014, arXiv:1312.6034"),
         Method(
-            "input_t_gradient", Parameters, gradients.input_t_gradient, NOTHING, True, False,
+            "gradient",
+            Parameters,
+            gradients.gradient,
+            NOTHING,
+            True,
+            False,
+            "Simonyan et al. 2014, arXiv:1312.6034",
+        ),
+        Method(
+            "saliency",
+            Parameters,
+            gradients.saliency,
+            NOTHING,
+            False,
+            False,
+            "Simonyan et al. 2014, arXiv:1312.6034",
+        ),
+        Method(
+            "input_t_gradient",
+            Parameters,
+            gradients.input_t_gradient,
+            NOTHING,
+            True,
+            False,
             "Shrikumar et al. 2016, arXiv:1605.01713",
         ),
         Method(
-            "integrated_gradients", gradients.IntegratedGradientsParameters, gradients.integrated_gradients,
-            DIFFERENCE, True, True, "Sundararajan et al. 2017, arXiv:1703.01365", _convention(quadrature="innvestigate"),
+            "integrated_gradients",
+            gradients.IntegratedGradientsParameters,
+            gradients.integrated_gradients,
+            DIFFERENCE,
+            True,
+            True,
+            "Sundararajan et al. 2017, arXiv:1703.01365",
+            _convention(quadrature="innvestigate"),
         ),
         Method(
-            "smoothgrad", gradients.SmoothGradParameters, gradients.smoothgrad, NOTHING, True, False,
+            "smoothgrad",
+            gradients.SmoothGradParameters,
+            gradients.smoothgrad,
+            NOTHING,
+            True,
+            False,
             "Smilkov et al. 2017, arXiv:1706.03825",
         ),
         _lrp("lrp.z", lrp.BiasParameters, lrp.z, BACH),
@@ -126,22 +158,55 @@ METHODS: dict[str, Method] = {
         _preset("sequential_preset_a_flat", 1, 0, rules.flat()),
         _preset("sequential_preset_b_flat", 2, 1, rules.flat()),
         Method(
-            "lrp.sequential_preset_b_flat_until_idx", FlatUntilParameters, None, NOTHING, True, False, PRESET,
+            "lrp.sequential_preset_b_flat_until_idx",
+            FlatUntilParameters,
+            None,
+            NOTHING,
+            True,
+            False,
+            PRESET,
             _convention(),
         ),
         Method("deep_taylor", Parameters, None, POSITIVE_OUTPUT, False, False, MONTAVON, _convention()),
         Method(
-            "deep_taylor.bounded", DeepTaylorBoundedParameters, None, POSITIVE_OUTPUT, False, False, MONTAVON,
+            "deep_taylor.bounded",
+            DeepTaylorBoundedParameters,
+            None,
+            POSITIVE_OUTPUT,
+            False,
+            False,
+            MONTAVON,
             _convention(),
         ),
-        Method("deconvnet", Parameters, None, NOTHING, True, False, "Zeiler and Fergus 2014, arXiv:1311.2901", _convention()),
         Method(
-            "guided_backprop", Parameters, None, NOTHING, True, False, "Springenberg et al. 2015, arXiv:1412.6806",
+            "deconvnet",
+            Parameters,
+            None,
+            NOTHING,
+            True,
+            False,
+            "Zeiler and Fergus 2014, arXiv:1311.2901",
             _convention(),
         ),
         Method(
-            "occlusion", perturbation.OcclusionParameters, perturbation.occlusion, NOTHING, True, False,
-            "Zeiler and Fergus 2014, arXiv:1311.2901", uses_cells=True,
+            "guided_backprop",
+            Parameters,
+            None,
+            NOTHING,
+            True,
+            False,
+            "Springenberg et al. 2015, arXiv:1412.6806",
+            _convention(),
+        ),
+        Method(
+            "occlusion",
+            perturbation.OcclusionParameters,
+            perturbation.occlusion,
+            NOTHING,
+            True,
+            False,
+            "Zeiler and Fergus 2014, arXiv:1311.2901",
+            uses_cells=True,
         ),
         Method("random", Parameters, controls.random, NOTHING, True, False, "control"),
     )
@@ -233,7 +298,11 @@ def resolve(text: str, parameters: dict[str, Any] | None = None, convention: str
     chosen = fixed | given | further
     if convention is not None:
         chosen = _follow(method, convention) | chosen
-    label = alias if not (given or further) else calls.form(alias, {k: _plain(v) for k, v in (given | further).items()})
+    label = (
+        alias
+        if not (given or further)
+        else calls.form(alias, {k: _plain(v) for k, v in (given | further).items()})
+    )
     return MethodCall(method, method.parameters.checked(alias, chosen), label, convention)
 
 

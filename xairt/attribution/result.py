@@ -80,7 +80,11 @@ def combine(results: Sequence[xr.Dataset]) -> xr.Dataset:
     names = list(dict.fromkeys(name for result in results for name in result.data_vars))
     complete = [_with_ledger(result, names) for result in results]
     joined = xr.concat(
-        complete, dim=xr.IndexVariable("method", labels), combine_attrs="drop", coords="minimal", compat="override"
+        complete,
+        dim=xr.IndexVariable("method", labels),
+        combine_attrs="drop",
+        coords="minimal",
+        compat="override",
     )
     for name in names:
         joined[name].attrs = dict(next(r[name].attrs for r in results if name in r))

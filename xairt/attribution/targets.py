@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from xairt.attribution.network import Network
+from xairt.attribution.parameters import as_array, one_line
 from xairt.errors import DataError
 
 TargetLike = None | int | Sequence[int] | np.ndarray | Callable
@@ -47,12 +48,15 @@ class Target:
         Raises
         ------
         DataError
-            If the index is out of range or not an integer, or the outputs need a callable target.
+            If the index is out of range or not an integer, the outputs need a callable target, or a
+            callable gives something else than one number per sample.
         """
+        shapes = network.output_shapes
         if callable(target):
             name = getattr(target, "__qualname__", type(target).__name__)
-            return cls("callable", 1, None, target, f"callable {name}")
-        shapes = network.output_shapes
+            made = cls("callable", 1, None, target, f"callable {name}")
+            made._try(shapes)
+            return made
         if len(shapes) > 1 or len(shapes[0]) > 1:
             raise DataError(
                 f"model '{network.name}' has outputs of shape {' and '.join(map(str, shapes))}: give a callable "
@@ -62,10 +66,10 @@ class Target:
         if target is None:
             kind = "only" if n_outputs == 1 else "largest"
             return cls(kind, n_outputs, None, None, kind)
-        indices = np.asarray(target)
+        indices = as_array(target, "target")
         if indices.dtype.kind not in "iu" or indices.ndim > 1:
             raise DataError(
-                f"target {target!r} is not an output index: give an integer, one integer per sample, or a callable"
+                f"target {one_line(target)} is not an output index: give an integer, one integer per sample, or a callable"
             )
         _check_range(indices, n_outputs)
         text = str(int(indices)) if indices.ndim == 0 else "index per sample"
@@ -76,7 +80,9 @@ class Target:
         if self.indices is None:
             return np.full(n, -1, np.int32)
         if self.indices.ndim == 1 and len(self.indices) != n:
-            raise DataError(f"target has {len(self.indices)} indices for {n} samples: give one per sample, or one for all")
+            raise DataError(
+                f"target has {len(self.indices)} indices for {n} samples: give one per sample, or one for all"
+            )
         return np.broadcast_to(self.indices, n)
 
     def select(self, outputs: tuple[tf.Tensor, ...], indices: tf.Tensor) -> tf.Tensor:
@@ -97,9 +103,14 @@ class Target:
     def _flat(self, outputs: tuple[tf.Tensor, ...]) -> tf.Tensor:
         return tf.reshape(outputs[0], (-1, self.n_outputs))
 
+    def _try(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+        """Call the function once with zeros for a number of samples that is no other size of the outputs."""
+        n = 1 + max((size for shape in shapes for size in shape), default=1)
+        self._call(tuple(tf.zeros((n, *shape)) for shape in shapes))
+
     def _call(self, outputs: tuple[tf.Tensor, ...]) -> tf.Tensor:
         value = self.function(outputs[0] if len(outputs) == 1 else outputs)
-        if not tf.is_tensor(value) or value.shape.rank != 1:
+        if not tf.is_tensor(value) or not value.shape.is_compatible_with(outputs[0].shape[:1]):
             got = f"shape {tuple(value.shape)}" if tf.is_tensor(value) else type(value).__name__
             raise DataError(
                 f"the callable target returned {got}: it must return a TensorFlow tensor of one number per sample"
@@ -111,4 +122,6 @@ def _check_range(indices: np.ndarray, n_outputs: int) -> None:
     wrong = indices[(indices < 0) | (indices >= n_outputs)] if indices.ndim else indices
     if (indices.ndim and wrong.size) or (not indices.ndim and not 0 <= indices < n_outputs):
         first = int(wrong.flat[0])
-        raise DataError(f"target {first} is out of range: the model has {n_outputs} output(s), 0 to {n_outputs - 1}")
+        raise DataError(
+            f"target {first} is out of range: the model has {n_outputs} output(s), 0 to {n_outputs - 1}"
+        )

@@ -1,0 +1,1 @@
+"""Keras models: safe loading, model card, architectures, and the canonical graph."""

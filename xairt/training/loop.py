@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xairt.data.files import atomic_write
 from xairt.errors import DataError, ModelError
+from xairt.progress import bar
 
 SGD_LEARNING_RATE = 0.02
 VALIDATION_BATCH = 1024
@@ -153,11 +154,11 @@ def fit(
     try:
         with (
             _interrupt_at_epoch_end() as pressed,
-            _progress_bar(epochs, len(training_data[0]), progress) as show,
+            bar(epochs, "training", progress) as advance,
         ):
             for epoch in range(1, epochs + 1):
                 records.append(trainer.epoch(epoch, training_data, validation_data))
-                show(records[-1])
+                advance(_note(records[-1], len(training_data[0])))
                 if callback is not None and callback(epoch, dict(records[-1])):
                     break
                 if pressed.is_set():
@@ -308,6 +309,10 @@ def _require_finite(array: NDArray[Any], name: str) -> None:
         raise DataError(f"{name}: holds NaN or infinity; leave land out (Grid.to_vector) or fill gaps")
 
 
+def _note(record: dict[str, float], samples: int) -> str:
+    return f"loss {record['loss']:.4g}  {samples / record['seconds']:,.0f} samples/s"
+
+
 def _history(records: list[dict[str, float]], validated: bool, interrupted: bool) -> History:
     names = ["epoch", "loss", *(["val_loss"] if validated else []), "seconds"]
     columns = {name: np.array([record[name] for record in records], dtype=np.float64) for name in names}
@@ -331,25 +336,3 @@ def _interrupt_at_epoch_end() -> Iterator[threading.Event]:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextmanager
-def _progress_bar(epochs: int, samples: int, wanted: bool) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Give a function that shows a record on a bar, or does nothing where there is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not (wanted and console.is_terminal):
-        yield lambda record: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"epoch 0/{epochs}", total=epochs)
-
-        def show(record: dict[str, float]) -> None:
-            rate = samples / record["seconds"]
-            text = f"epoch {record['epoch']}/{epochs}  loss {record['loss']:.4g}  {rate:,.0f} samples/s"
-            bar.update(task, advance=1, description=text)
-
-        yield show

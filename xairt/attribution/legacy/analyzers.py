@@ -29,7 +29,9 @@ def _bias(p: Parameters) -> dict[str, Any]:
 
 def _z(p: Parameters) -> dict[str, Any]:
     if p.bias == "ignore":
-        raise MethodError("lrp.z: iNNvestigate has no z rule without bias: use lrp.epsilon(bias=False), or engine='native'")
+        raise MethodError(
+            "lrp.z: iNNvestigate has no z rule without bias: use lrp.epsilon(bias=False), or engine='native'"
+        )
     return _input_rule(p)
 
 

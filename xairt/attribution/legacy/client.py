@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import os
 import subprocess
@@ -57,7 +58,7 @@ class Worker:
         if self.process is not None and self.process.poll() is None:
             return
         self.stop()
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
         command = [self.python, "-I", str(Path(worker.__file__).resolve())]
         try:
@@ -106,17 +107,17 @@ class Worker:
         last = f"; it last wrote: {lines[-1].strip()[:200]}" if lines else ""
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         self.stop()
-        return EngineError(f"the worker of engine 'innvestigate' died at '{request}' ({how}){last}; call again to restart it")
+        return EngineError(
+            f"the worker of engine 'innvestigate' died at '{request}' ({how}){last}; call again to restart it"
+        )
 
     def stop(self) -> None:
         """End the process and release its pipes."""
         process, self.process = self.process, None
         if process is not None:
             for stream in (process.stdin, process.stdout):
-                try:
+                with contextlib.suppress(OSError):
                     stream.close()
-                except OSError:
-                    pass
             try:
                 process.wait(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -183,12 +184,18 @@ class InnvestigateEngine:
 
     def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
         """Explain one block; see `NativeEngine`. No ledger is kept, and LRP's gap is not known (NaN)."""
-        prediction, chosen, at_baseline = (v.numpy() for v in self._forward(tf.constant(x), tf.constant(indices)))
+        prediction, chosen, at_baseline = (
+            v.numpy() for v in self._forward(tf.constant(x), tf.constant(indices))
+        )
         running = shared_worker()
         running.start()
-        seed = int(np.random.SeedSequence(keys[0].tolist()).generate_state(1)[0] >> 1) if self._stochastic else 0
+        seed = (
+            int(np.random.SeedSequence(keys[0].tolist()).generate_state(1)[0] >> 1) if self._stochastic else 0
+        )
         if self._built != (running, running.generation, seed):
-            running.ask("build", self._weights, key=self._key, layers=self._layers, seed=seed, **self._request)
+            running.ask(
+                "build", self._weights, key=self._key, layers=self._layers, seed=seed, **self._request
+            )
             self._built = (running, running.generation, 0 if not self._stochastic else None)
         _, (attribution,) = running.ask("analyze", [x, np.maximum(chosen, 0)], key=self._key)
         computed = {"attribution": attribution, "prediction": prediction, "target": chosen}
@@ -207,5 +214,7 @@ def _forward(setting: Setting, outputs, x: tf.Tensor, indices: tf.Tensor):
 def _one_number(baseline: np.ndarray) -> float:
     """Return the baseline's only value; iNNvestigate takes one number for all inputs."""
     if np.ptp(baseline) != 0:
-        raise EngineError("engine 'innvestigate' takes one number as baseline: use engine='native' for an array")
+        raise EngineError(
+            "engine 'innvestigate' takes one number as baseline: use engine='native' for an array"
+        )
     return float(baseline.flat[0])

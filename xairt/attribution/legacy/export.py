@@ -57,7 +57,9 @@ def describe(graph: Graph) -> tuple[list[Description], list[np.ndarray]]:
         If a node has no plain Keras layer, or the graph has several inputs or outputs.
     """
     if len(graph.sources) != 1 or len(graph.outputs) != 1:
-        raise UnsupportedLayerError("engine 'innvestigate' takes models of one input and one output: use engine='native'")
+        raise UnsupportedLayerError(
+            "engine 'innvestigate' takes models of one input and one output: use engine='native'"
+        )
     readers = [[j for j, n in enumerate(graph.nodes) if i in n.inputs] for i in range(len(graph.nodes))]
     layers: list[Description] = []
     weights: list[np.ndarray] = []
@@ -119,7 +121,9 @@ def _layer(node: Node, axes: int, activation: str) -> tuple[str, dict[str, Any],
     raise _refused(node)
 
 
-def _linear(node: Node, op: Linear, axes: int, activation: str) -> tuple[str, dict[str, Any], list[np.ndarray]]:
+def _linear(
+    node: Node, op: Linear, axes: int, activation: str
+) -> tuple[str, dict[str, Any], list[np.ndarray]]:
     arrays = [op.kernel] if op.bias is None else [op.kernel, op.bias]
     shared = {"use_bias": op.bias is not None, "activation": activation}
     if isinstance(op.map, Dense):
@@ -157,4 +161,6 @@ def _refuse_custom(node: Node, op: Activation) -> None:
 
 def _refused(node: Node) -> UnsupportedLayerError:
     kind = type(node.op.map if isinstance(node.op, Linear) else node.op).__name__
-    return UnsupportedLayerError(f"layer '{node.name}' ({kind}) cannot be handed to engine 'innvestigate': use engine='native'")
+    return UnsupportedLayerError(
+        f"layer '{node.name}' ({kind}) cannot be handed to engine 'innvestigate': use engine='native'"
+    )

@@ -22,7 +22,9 @@ PARENT_CHECK_SECONDS = 1.0
 
 def send(stream, header, arrays=()):
     """Write one message: a JSON-able header and a sequence of arrays."""
-    frames = [json.dumps(dict(header, n_arrays=len(arrays))).encode()] + [npy_bytes(array) for array in arrays]
+    frames = [json.dumps(dict(header, n_arrays=len(arrays))).encode()] + [
+        npy_bytes(array) for array in arrays
+    ]
     for content in frames:
         stream.write(LENGTH.pack(len(content)))
         stream.write(content)
@@ -127,13 +129,15 @@ class Analyzers:
         graph = self.tf.Graph()
         session = v1.Session(graph=graph)
         with graph.as_default(), session.as_default():
-            np.random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002 - what old Keras draws its operation seeds from
             v1.set_random_seed(seed)
             backend = self.keras.backend if hasattr(self.keras.backend, "set_session") else v1.keras.backend
             backend.set_session(session)
             model = build_model(self.keras, layers, weights)
             parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
-            made = self.innvestigate.create_analyzer(analyzer, model, neuron_selection_mode="index", **parameters)
+            made = self.innvestigate.create_analyzer(
+                analyzer, model, neuron_selection_mode="index", **parameters
+            )
         self.made[key] = (graph, session, made)
 
     def analyze(self, key, x, indices):

@@ -1,0 +1,1 @@
+"""Layer-wise relevance propagation: rules as data, one engine, the methods."""

@@ -162,7 +162,10 @@ class RelevancePass:
             for source, share in zip(node.inputs, shares, strict=True):
                 _credit(relevance, source, share)
             if kept is not None:
-                entry = {"relevance_in": _per_sample(arriving), "relevance_out": sum(map(_per_sample, shares))}
+                entry = {
+                    "relevance_in": _per_sample(arriving),
+                    "relevance_out": sum(map(_per_sample, shares)),
+                }
                 ledger.append((node.name, entry | kept))
         sources = self.evaluator.graph.sources
         return [relevance.get(i, tf.zeros_like(values[i])) for i in sources], ledger

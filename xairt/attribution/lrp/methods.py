@@ -9,7 +9,7 @@ import tensorflow as tf
 from pydantic import BeforeValidator, Field, model_validator
 
 from xairt.attribution import calls
-from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, over_samples
+from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting
 from xairt.attribution.lrp import rules
 from xairt.attribution.lrp.engine import LAYER_LEDGER, RelevancePass, assign, totals
 from xairt.attribution.parameters import Parameters
@@ -57,14 +57,17 @@ class LRPParameters(Parameters):
     """Parameters that every LRP method has."""
 
     input_layer_rule: Annotated[InputRule | None, BeforeValidator(_read_input_rule)] = Field(
-        None, description="rule of the first layer: Flat, WSquare or Bounded(low=-1, high=1); None keeps the method's"
+        None,
+        description="rule of the first layer: Flat, WSquare or Bounded(low=-1, high=1); None keeps the method's",
     )
 
 
 class BiasParameters(LRPParameters):
     """Parameters of rules whose denominator may hold the bias."""
 
-    bias: BiasChoice = Field("canonical", description="canonical, innvestigate (the published program's) or ignore")
+    bias: BiasChoice = Field(
+        "canonical", description="canonical, innvestigate (the published program's) or ignore"
+    )
 
 
 class EpsilonParameters(BiasParameters):
@@ -77,7 +80,9 @@ class AlphaBetaParameters(BiasParameters):
     """Parameters of the alpha-beta rule."""
 
     alpha: float = Field(1.0, ge=1, allow_inf_nan=False, description="share of the positive pot")
-    beta: float = Field(0.0, ge=0, allow_inf_nan=False, description="share of the negative pot; alpha - beta = 1")
+    beta: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="share of the negative pot; alpha - beta = 1"
+    )
 
     @model_validator(mode="after")
     def _difference_is_one(self) -> AlphaBetaParameters:
@@ -122,7 +127,9 @@ def flat(p: LRPParameters) -> rules.Composite:
     return rules.Composite(rules.flat())
 
 
-def preset(alpha: float, beta: float, first: rules.Rule | None = None) -> Callable[[PresetParameters], rules.Composite]:
+def preset(
+    alpha: float, beta: float, first: rules.Rule | None = None
+) -> Callable[[PresetParameters], rules.Composite]:
     """Return a sequential preset: epsilon in dense layers, alpha-beta in convolutions."""
     return lambda p: rules.Composite(
         rules.epsilon(p.epsilon, p.bias), convolution=rules.alpha_beta(alpha, beta, p.bias), first=first
@@ -162,7 +169,9 @@ def with_ledger(
         start = start_relevance(setting, outputs, block.indices)
         (relevance,), layers = relevance_pass(values, products, start)
         kept = totals(layers)
-        promised = sum(tf.reduce_sum(r, axis=list(range(1, r.shape.rank))) for r in start) - sum(kept.values())
+        promised = sum(tf.reduce_sum(r, axis=list(range(1, r.shape.rank))) for r in start) - sum(
+            kept.values()
+        )
         return Explained(relevance, promised, kept), layers
 
     return explain
@@ -181,4 +190,11 @@ def start_relevance(setting: Setting, outputs: tuple[tf.Tensor, ...], indices: t
     return [output * slope for output, slope in zip(outputs, slopes, strict=True)]
 
 
-__all__ = ["LAYER_LEDGER", "AlphaBetaParameters", "BiasParameters", "EpsilonParameters", "InputRule", "LRPParameters"]
+__all__ = [
+    "LAYER_LEDGER",
+    "AlphaBetaParameters",
+    "BiasParameters",
+    "EpsilonParameters",
+    "InputRule",
+    "LRPParameters",
+]

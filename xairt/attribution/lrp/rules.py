@@ -79,7 +79,9 @@ def alpha_beta(alpha: float, beta: float, bias: Bias = "canonical") -> Rule:
     bias "canonical" puts the positive part of the bias into the positive pot and its negative part
     into the negative pot, "innvestigate" the whole bias into both, "ignore" none.
     """
-    positive, negative = {"canonical": ("b+", "b-"), "innvestigate": ("b", "b"), "ignore": ("none", "none")}[bias]
+    positive, negative = {"canonical": ("b+", "b-"), "innvestigate": ("b", "b"), "ignore": ("none", "none")}[
+        bias
+    ]
     pots = [Pot(POSITIVE, share=alpha, bias=positive)]
     if beta:
         pots.append(Pot(NEGATIVE, share=-beta, bias=negative))

@@ -134,7 +134,9 @@ def _without_final_activation(nodes: list[Node], position: int) -> tuple[int, st
         position = nodes[position].inputs[0]
 
 
-def _convert_model(draft: Draft, model: tf.keras.Model, sources: tuple[int, ...], prefix: str) -> tuple[int, ...]:
+def _convert_model(
+    draft: Draft, model: tf.keras.Model, sources: tuple[int, ...], prefix: str
+) -> tuple[int, ...]:
     """Append the layers of a (nested) model that reads `sources`; return its output positions."""
     position = {str(id(t)): source for t, source in zip(model.inputs, sources, strict=True)}
     for depth in sorted(model._nodes_by_depth, reverse=True):
@@ -225,9 +227,7 @@ def _convolution(call: Call) -> int:
         (width,), (dilation,) = layer.kernel_size, layer.dilation_rate
         before = dilation * (width - 1)
         length, channels = call.draft.nodes[call.inputs[0]].shape
-        padded = call.draft.add(
-            call.name, ZeroPad(((before, 0),)), call.inputs, (length + before, channels)
-        )
+        padded = call.draft.add(call.name, ZeroPad(((before, 0),)), call.inputs, (length + before, channels))
         call = Call(call.draft, layer, call.name, (padded,), call.shape)
         padding = "valid"
     return call.emit_activated(

@@ -14,7 +14,9 @@ import numpy as np
 from xairt.models.graph.nodes import Convolution, Dense, Identity, Linear, Node, Reshape, Scale
 
 
-def fold_batch_normalization(nodes: list[Node], outputs: tuple[int, ...]) -> tuple[list[Node], tuple[int, ...]]:
+def fold_batch_normalization(
+    nodes: list[Node], outputs: tuple[int, ...]
+) -> tuple[list[Node], tuple[int, ...]]:
     """Fold every scale node into the linear layer before it, or else after it, where that is exact.
 
     A folded node stays in the graph as an identity, so that positions and layer names are kept.

@@ -41,7 +41,7 @@ def pull_back(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, upstream
 def _pool(
     pool2d: Callable, x: tf.Tensor, window: tuple[int, ...], strides: tuple[int, ...], padding: str
 ) -> tf.Tensor:
-    """Pool over 1 or 2 axes through the 2-D operation: tf.nn.pool refuses gaps, and float64 gradients in 1-D."""
+    """Pool over 1 or 2 axes by a 2-D operation: tf.nn.pool refuses gaps, and float64 gradients in 1-D."""
     if len(window) == 1:
         return pool2d(x[:, :, None, :], (*window, 1), (*strides, 1), padding.upper())[:, :, 0, :]
     return pool2d(x, window, strides, padding.upper())
@@ -180,7 +180,10 @@ class Crop:
 
     def forward(self, x: tf.Tensor) -> tf.Tensor:
         """Return the cropped x."""
-        cut = [slice(before, size - after) for (before, after), size in zip(self.widths, x.shape[1:-1], strict=True)]
+        cut = [
+            slice(before, size - after)
+            for (before, after), size in zip(self.widths, x.shape[1:-1], strict=True)
+        ]
         return x[(slice(None), *cut, slice(None))]
 
 
