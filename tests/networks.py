@@ -28,8 +28,14 @@ def randomised(model: tf.keras.Model, seed: int = 0, bias: float = 0.3) -> tf.ke
     return model
 
 
-def mlp(n_inputs: int = 7, n_outputs: int = 3, end: str | None = None, seed: int = 0, **options) -> tf.keras.Model:
-    layers = [L.Dense(11, "relu", **options), L.Dense(6, "relu", **options), L.Dense(n_outputs, end, **options)]
+def mlp(
+    n_inputs: int = 7, n_outputs: int = 3, end: str | None = None, seed: int = 0, **options
+) -> tf.keras.Model:
+    layers = [
+        L.Dense(11, "relu", **options),
+        L.Dense(6, "relu", **options),
+        L.Dense(n_outputs, end, **options),
+    ]
     return randomised(tf.keras.Sequential([L.InputLayer(n_inputs), *layers]), seed)
 
 

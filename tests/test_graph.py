@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import naive
+import graphs
 import networks
 import numpy as np
 import pytest
 import tensorflow as tf
+from graphs import chain, evaluate, functional
 
 from xairt import attribute
 from xairt.errors import ModelError, UnsupportedLayerError
 from xairt.models.graph import Evaluator, convert
 from xairt.models.graph.convert import CONVERTERS
-from xairt.models.graph.nodes import Activation, Identity, Linear, Scale
+from xairt.models.graph.nodes import Activation, Identity
 
 pytestmark = pytest.mark.usefixtures("run_eagerly")
 
 L = tf.keras.layers
 VECTOR, SEQUENCE, IMAGE = (5,), (10, 3), (7, 6, 2)
-
-
-def chain(shape, *layers, seed=0) -> tf.keras.Model:
-    return networks.randomised(tf.keras.Sequential([L.InputLayer(shape), *layers]), seed)
-
-
-def functional(shape, connect, seed=0) -> tf.keras.Model:
-    x = tf.keras.Input(shape)
-    return networks.randomised(tf.keras.Model(x, connect(x)), seed)
 
 
 def parallel(merge, *shape, branches=2):
@@ -58,13 +50,27 @@ CONVOLUTIONS = [
 ]
 IMAGE_WINDOWS = [{"padding": p, "pool_size": (2, 3), "strides": (2, 1)} for p in ("valid", "same")]
 KEEP = [{"keepdims": False}, {"keepdims": True}]
-DENSE = [{}, {"activation": "relu"}, {"use_bias": False}, {"activation": "gelu"}, {"activation": lambda v: v * v}]
+DENSE = [
+    {},
+    {"activation": "relu"},
+    {"use_bias": False},
+    {"activation": "gelu"},
+    {"activation": tf.math.square},
+]
 
 CASES = {
-    "Dense": [make for shape in (VECTOR, SEQUENCE, IMAGE) for make in each(shape, lambda **o: L.Dense(4, **o), *DENSE)],
+    "Dense": [
+        make
+        for shape in (VECTOR, SEQUENCE, IMAGE)
+        for make in each(shape, lambda **o: L.Dense(4, **o), *DENSE)
+    ],
     "Conv1D": [
         *each(SEQUENCE, L.Conv1D, *CONVOLUTIONS),
-        *each(SEQUENCE, L.Conv1D, *[{"filters": 2, "kernel_size": 3, "padding": "causal", "dilation_rate": d} for d in (1, 2)]),
+        *each(
+            SEQUENCE,
+            L.Conv1D,
+            *[{"filters": 2, "kernel_size": 3, "padding": "causal", "dilation_rate": d} for d in (1, 2)],
+        ),
         *each(SEQUENCE, L.Conv1D, {"filters": 2, "kernel_size": 3, "padding": "causal", "strides": 2}),
     ],
     "Conv2D": [
@@ -95,7 +101,9 @@ CASES = {
     "ReLU": each(VECTOR, L.ReLU, {}, {"max_value": 0.5}, {"negative_slope": 0.2}, {"threshold": 0.3}),
     "LeakyReLU": each(VECTOR, L.LeakyReLU, {}, {"alpha": 0.1}),
     "ELU": each(VECTOR, L.ELU, {}, {"alpha": 0.4}),
-    "Softmax": [alone(SEQUENCE, lambda axis=axis: L.Softmax(axis), lambda: L.Dense(2)) for axis in (-1, 1, 2)],
+    "Softmax": [
+        alone(SEQUENCE, lambda axis=axis: L.Softmax(axis), lambda: L.Dense(2)) for axis in (-1, 1, 2)
+    ],
     "Flatten": each(IMAGE, L.Flatten, {}),
     "Reshape": [*each(IMAGE, L.Reshape, {"target_shape": (14, 6)}, {"target_shape": (-1, 2)})],
     "Permute": each(IMAGE, L.Permute, {"dims": (2, 1, 3)}, {"dims": (3, 1, 2)}),
@@ -155,106 +163,7 @@ NETWORKS = {
 }
 
 
-# --------------------------------------------------------------------------- batch normalization
-
-
-def relu_dense(shape, *layers):
-    return lambda: chain(shape, *layers, L.Activation("relu"), L.Dense(3))
-
-
-def read_by_two():
-    def connect(x):
-        normalised = L.BatchNormalization()(L.ReLU()(x))
-        return L.Concatenate()([L.Dense(2)(normalised), L.Dense(3)(normalised)])
-
-    return functional(VECTOR, connect)
-
-
-def linear_layer_read_by_two():
-    def connect(x):
-        dense = L.Dense(4)(x)
-        return L.Add()([L.BatchNormalization()(dense), dense])
-
-    return functional(VECTOR, connect)
-
-
-def normalised_shared_layer():
-    """A dense layer used twice, normalised in one of its two uses."""
-    dense = L.Dense(5)
-    return functional(VECTOR, lambda x: L.Dense(2)(L.ReLU()(L.BatchNormalization()(dense(L.ReLU()(dense(x)))))))
-
-
-def after_addition():
-    return functional(VECTOR, lambda x: L.ReLU()(L.BatchNormalization()(L.Add()([L.Dense(4)(x), L.Dense(4)(x)]))))
-
-
-BN = L.BatchNormalization
-FOLDED = {
-    "dense": relu_dense(VECTOR, L.Dense(6), BN()),
-    "dense without bias": relu_dense(VECTOR, L.Dense(6, use_bias=False), BN()),
-    "dense, dropout": relu_dense(VECTOR, L.Dense(6), L.Dropout(0.5), BN()),
-    "dense over steps": relu_dense(SEQUENCE, L.Dense(6), BN(), L.Flatten()),
-    "convolution": relu_dense(IMAGE, L.Conv2D(4, 3, padding="same", strides=2), BN(), L.Flatten()),
-    "causal convolution": relu_dense(SEQUENCE, L.Conv1D(4, 3, padding="causal"), BN(), L.Flatten()),
-    "two in a row": relu_dense(VECTOR, L.Dense(6), BN(), BN()),
-    "before dense": relu_dense(VECTOR, BN(), L.Dense(6)),
-    "relu, dropout, dense": lambda: chain(VECTOR, L.Dense(6, "relu"), BN(), L.Dropout(0.5), L.Dense(3)),
-    "relu, flatten, dense": lambda: chain(IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Flatten(), L.Dense(3)),
-    "relu, valid convolution": relu_dense(
-        IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Conv2D(3, 2, use_bias=False), L.Flatten()
-    ),
-    "relu, dilated convolution": relu_dense(
-        SEQUENCE, L.Conv1D(4, 2, activation="relu"), BN(), L.Conv1D(3, 2, dilation_rate=2, strides=1), L.Flatten()
-    ),
-    "other axis, flatten, dense": lambda: chain(IMAGE, L.ReLU(), BN(axis=1), L.Flatten(), L.Dense(3)),
-    "reshaped to as many channels": relu_dense(
-        IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Reshape((20, 4)), L.Conv1D(3, 2), L.Flatten()
-    ),
-    "dense over steps, before": lambda: chain(SEQUENCE, L.ReLU(), BN(), L.Dense(3)),
-    "shared layer, one use": normalised_shared_layer,
-    "nested model used twice": with_nested_model_twice,
-}
-NOT_FOLDED = {
-    "after addition": after_addition,
-    "before same convolution": relu_dense(IMAGE, L.ReLU(), BN(), L.Conv2D(3, 3, padding="same"), L.Flatten()),
-    "before causal convolution": relu_dense(SEQUENCE, L.ReLU(), BN(), L.Conv1D(3, 3, padding="causal"), L.Flatten()),
-    "before padding": relu_dense(IMAGE, L.ReLU(), BN(), L.ZeroPadding2D(), L.Conv2D(3, 3), L.Flatten()),
-    "read by two": read_by_two,
-    "linear layer read by two": linear_layer_read_by_two,
-    "scale differs along a dense layer": lambda: chain(SEQUENCE, L.ReLU(), BN(axis=1), L.Dense(3)),
-    "reshaped to other channels": relu_dense(
-        IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Reshape((40, 2)), L.Conv1D(3, 2), L.Flatten()
-    ),
-    "one channel reshaped to many": relu_dense(
-        IMAGE, L.Conv2D(1, 3, activation="relu"), BN(), L.Permute((2, 1, 3)), L.Conv2D(3, 2), L.Flatten()
-    ),
-    "at the end": lambda: chain(VECTOR, L.Dense(3, "relu"), BN()),
-}
-ALL = LAYER_MODELS | {f"network {k}": v for k, v in NETWORKS.items()}
-ALL |= {f"folded {k}": v for k, v in FOLDED.items()} | {f"not folded {k}": v for k, v in NOT_FOLDED.items()}
-
-
-def doubled(config):
-    """Return a model's configuration with float64 in place of float32."""
-    if isinstance(config, dict):
-        return {k: "float64" if k == "dtype" else doubled(v) for k, v in config.items()}
-    if isinstance(config, (list, tuple)):
-        return type(config)(doubled(v) for v in config)
-    return config
-
-
-def keras_in_float64(model: tf.keras.Model, x: np.ndarray) -> np.ndarray:
-    known = {"<lambda>": lambda v: v * v, "sin": tf.math.sin}
-    with tf.keras.utils.custom_object_scope(known):
-        clone = type(model).from_config(doubled(model.get_config()))
-    clone.set_weights(model.get_weights())
-    output = clone(x.astype(float), training=False)
-    assert output.dtype == tf.float64
-    return output.numpy()
-
-
-def scales(graph) -> list[str]:
-    return [n.name for n in graph.nodes if isinstance(n.op, Linear) and isinstance(n.op.map, Scale)]
+ALL = LAYER_MODELS | NETWORKS
 
 
 def test_every_convertible_class_is_covered():
@@ -263,95 +172,12 @@ def test_every_convertible_class_is_covered():
 
 @pytest.mark.parametrize("case", ALL)
 def test_forward_equals_keras(case):
-    model = ALL[case]()
-    x, graph = networks.samples(model), convert(model)
-    assert graph.final_activations == (None,)
-    (single,), (double,) = Evaluator(graph)(x), Evaluator(graph, "float64")(x.astype(float))
-    np.testing.assert_allclose(double, keras_in_float64(model, x), rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(single, model(x), rtol=2e-5, atol=2e-6)
-    assert graph.nodes[graph.outputs[0]].shape == model.output_shape[1:]
+    graphs.check_forward(ALL[case]())
 
 
 @pytest.mark.parametrize("case", ALL)
 def test_node_shapes_and_signs_are_what_the_nodes_give(case):
-    model = ALL[case]()
-    graph = convert(model)
-    x = 5 * np.random.default_rng(3).normal(size=(50, *model.input_shape[1:]))
-    values, _ = Evaluator(graph, "float64").forward(tf.constant(x))
-    for node, value in zip(graph.nodes, values, strict=True):
-        assert tuple(value.shape[1:]) == node.shape, node.name
-        assert not node.nonnegative or value.numpy().min() >= 0, node.name
-
-
-def positive_kernel(name: str, *between):
-    """A dense layer of positive weights without bias behind a ReLU: never negative, until a scale joins it."""
-    model = chain(VECTOR, L.ReLU(), L.Dense(4, use_bias=False, name=name), *between, L.Dense(2))
-    layer = model.get_layer(name)
-    layer.set_weights([np.abs(layer.get_weights()[0])])
-    return model
-
-
-def test_positive_layer_keeps_its_sign():
-    graph = convert(positive_kernel("positive", L.Dropout(0.5)))
-    assert {n.name: n.nonnegative for n in graph.nodes}["positive"]
-
-
-def test_folding_forgets_the_sign():
-    model = positive_kernel("positive", L.Dropout(0.5, name="between"), BN(name="scale"))
-    shift = model.get_layer("scale")
-    shift.set_weights([*shift.get_weights()[:2], shift.get_weights()[2] + 9, shift.get_weights()[3]])
-    graph = convert(model)
-    values, _ = Evaluator(graph).forward(networks.samples(model))
-    flags = {n.name: n.nonnegative for n in graph.nodes}
-    assert all(v.numpy().min() < 0 for n, v in zip(graph.nodes, values, strict=True) if n.name in ("between", "scale"))
-    assert not (flags["positive"] or flags["between"] or flags["scale"])
-
-
-@pytest.mark.parametrize("case", FOLDED)
-def test_batch_normalization_folds(case):
-    assert scales(convert(FOLDED[case]())) == []
-
-
-@pytest.mark.parametrize("case", NOT_FOLDED)
-def test_batch_normalization_that_cannot_fold_stays(case):
-    assert len(scales(convert(NOT_FOLDED[case]()))) == 1
-
-
-@pytest.mark.parametrize("case", [*FOLDED, *NOT_FOLDED])
-@pytest.mark.parametrize("method", ["lrp.z", "lrp.alpha_2_beta_1", "lrp.flat"])
-def test_lrp_adds_up_with_batch_normalization(case, method):
-    model = (FOLDED | NOT_FOLDED)[case]()
-    functions = {1: lambda y: y[:, 0], 2: lambda y: y[:, 1, 0], 3: lambda y: y[:, 0, 0, 0]}
-    target = functions[len(model.output_shape) - 1]
-    out = attribute(model, networks.samples(model), method, target=target, dtype="float64")
-    kept = out.absorbed_by_bias + out.lost_to_stabiliser + out.lost_to_empty_pot
-    axes = [d for d in out.attribution.dims if d != "sample"]
-    amounts = abs(out.attribution).sum(axes) + abs(out.absorbed_by_bias) + 1
-    np.testing.assert_array_less(abs(out.attribution.sum(axes) + kept - out.prediction), 1e-9 * amounts)
-
-
-def statistics(layer: tf.keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Return scale and shift of a batch normalization."""
-    gamma, beta, mean, variance = (w.astype(float) for w in layer.get_weights())
-    scale = gamma / np.sqrt(variance + layer.epsilon)
-    return scale, beta - mean * scale
-
-
-@pytest.mark.parametrize("side", ["before", "after"])
-def test_folded_relevance_is_that_of_the_folded_weights(side):
-    layers = [L.Dense(6), BN(), L.ReLU(), L.Dense(2)] if side == "after" else [L.Dense(6, "relu"), BN(), L.Dense(2)]
-    model = chain(VECTOR, *layers)
-    (w1, b1), (w2, b2) = (tuple(v.astype(float) for v in model.layers[i].get_weights()) for i in (0, -1))
-    scale, shift = statistics(model.layers[1])
-    if side == "after":
-        w1, b1 = w1 * scale, b1 * scale + shift
-    else:
-        w2, b2 = w2 * scale[:, None], b2 + shift @ w2
-    by_hand = [naive.Matrix(w1, b1), naive.Relu(), naive.Matrix(w2, b2)]
-    x = networks.samples(model).astype(float)
-    for method, rule in {"lrp.alpha_1_beta_0": ("alpha_beta", 1, 0, "canonical"), "lrp.w_square": ("w_square",)}.items():
-        got = attribute(model, x, method, target=1, dtype="float64").attribution
-        np.testing.assert_allclose(got, [naive.lrp(by_hand, v, 1, rule) for v in x], rtol=1e-9, atol=1e-12)
+    graphs.check_nodes(ALL[case]())
 
 
 @pytest.mark.parametrize("merge", [L.Add, L.Concatenate])
@@ -389,7 +215,7 @@ def test_final_activation_is_taken_off(end, name):
     graph, x = convert(model), networks.samples(model)
     assert graph.final_activations == (name,)
     assert not any(isinstance(node.op, Activation) for node in graph.nodes)
-    (logit,) = Evaluator(graph)(x)
+    (logit,) = evaluate(graph, x)
     np.testing.assert_allclose(getattr(tf.nn, name)(logit), model(x), rtol=1e-5, atol=1e-6)
     assert np.ptp(logit) > 1
 
@@ -398,21 +224,21 @@ def test_softmax_layer_is_taken_off():
     model = chain(VECTOR, L.Dense(3), L.Softmax())
     graph, x = convert(model), networks.samples(model)
     assert graph.final_activations == ("softmax",)
-    np.testing.assert_allclose(tf.nn.softmax(Evaluator(graph)(x)[0]), model(x), rtol=1e-5)
+    np.testing.assert_allclose(tf.nn.softmax(evaluate(graph, x)[0]), model(x), rtol=1e-5)
 
 
 def test_only_the_last_activation_is_taken_off():
     model = chain(VECTOR, L.Dense(3, "sigmoid"), L.Softmax())
     graph, x = convert(model), networks.samples(model)
     assert graph.final_activations == ("softmax",)
-    np.testing.assert_allclose(tf.nn.softmax(Evaluator(graph)(x)[0]), model(x), rtol=1e-5)
+    np.testing.assert_allclose(tf.nn.softmax(evaluate(graph, x)[0]), model(x), rtol=1e-5)
 
 
 def test_each_of_several_outputs_has_its_end():
     model = fed_on()
     graph, x = convert(model), networks.samples(model)
     assert graph.final_activations == ("softmax", None)
-    logit, second = Evaluator(graph)(x)
+    logit, second = evaluate(graph, x)
     np.testing.assert_allclose(tf.nn.softmax(logit), model(x)[0], rtol=1e-5)
     np.testing.assert_allclose(second, model(x)[1], rtol=1e-5, atol=1e-6)
 
@@ -422,7 +248,7 @@ def test_several_inputs_are_computed_in_order():
     model = networks.randomised(tf.keras.Model([a, b], L.Concatenate()([L.Dense(2)(b), a])))
     values = [np.ones((4, 2), np.float32), 2 * np.ones((4, 3), np.float32)]
     graph = convert(model)
-    np.testing.assert_allclose(Evaluator(graph)(*values)[0], model(values), rtol=1e-6)
+    np.testing.assert_allclose(Evaluator(graph)(*map(tf.constant, values))[0], model(values), rtol=1e-6)
     with pytest.raises(ModelError, match="the model has 2 inputs: only models of one input"):
         graph.input_shape  # noqa: B018 - the access raises
 
@@ -437,12 +263,22 @@ def residual():
 FIRST = {
     "mlp": (lambda: chain(VECTOR, L.Dense(3, "relu", name="one"), L.Dense(2)), ["one"]),
     "pooled": (
-        lambda: chain(IMAGE, L.AveragePooling2D(2), L.ZeroPadding2D(1), L.Conv2D(2, 2, name="one"), L.Flatten(), L.Dense(2)),
+        lambda: chain(
+            IMAGE,
+            L.AveragePooling2D(2),
+            L.ZeroPadding2D(1),
+            L.Conv2D(2, 2, name="one"),
+            L.Flatten(),
+            L.Dense(2),
+        ),
         ["one"],
     ),
     "two branches": (parallel(L.Add(), *VECTOR), None),
     "skip connection": (residual, ["branch", "end"]),
-    "normalised": (lambda: chain(VECTOR, BN(), L.Dense(3, "relu", name="one"), L.Dense(2)), ["one"]),
+    "normalised": (
+        lambda: chain(VECTOR, L.BatchNormalization(), L.Dense(3, "relu", name="one"), L.Dense(2)),
+        ["one"],
+    ),
     "behind a relu": (lambda: chain(VECTOR, L.ReLU(), L.Dense(2)), []),
 }
 
@@ -486,9 +322,9 @@ def state(model) -> tuple:
     return model.get_config(), flags, model.loss, optimizer, [w.tobytes() for w in model.get_weights()]
 
 
-@pytest.mark.parametrize("case", ["relu, dropout, dense", "convolution", "nested model used twice"])
+@pytest.mark.parametrize("case", NETWORKS)
 def test_conversion_leaves_the_model_alone(case):
-    model = FOLDED[case]()
+    model = NETWORKS[case]()
     model.compile("adam", "mse")
     model.layers[-1].trainable = False
     x = networks.samples(model)
@@ -500,10 +336,11 @@ def test_conversion_leaves_the_model_alone(case):
 
 def test_the_graph_keeps_its_weights_when_the_model_changes():
     model = networks.mlp()
-    evaluate, x = Evaluator(convert(model)), networks.samples(model)
-    before = evaluate(x)[0].numpy()
+    evaluator, x = Evaluator(convert(model)), tf.constant(networks.samples(model))
+    before = evaluator(x)[0].numpy()
     model.set_weights([0 * w for w in model.get_weights()])
-    np.testing.assert_array_equal(evaluate(x)[0], before)
+    np.testing.assert_array_equal(evaluator(x)[0], before)
+    assert np.any(before)
 
 
 # --------------------------------------------------------------------------- refusals
@@ -547,13 +384,20 @@ REFUSED = {
     "GlobalAveragePooling2D": channels_first,
     "TFOpLambda": lambda: functional(VECTOR, lambda x: tf.abs(x, name="odd")),
 }
-REASONS = {"Conv2D": "has 2 groups", "UpSampling2D": "interpolates", "Dense": "unknown size", "GlobalAveragePooling2D": "channels first"}
+REASONS = {
+    "Conv2D": "has 2 groups",
+    "UpSampling2D": "interpolates",
+    "Dense": "unknown size",
+    "GlobalAveragePooling2D": "channels first",
+}
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_refusal_names_layer_class_and_remedy(kind):
     model = REFUSED[kind]()
-    with pytest.raises(UnsupportedLayerError, match=rf"layer '\S*' \({kind}\) {REASONS.get(kind, 'has no canonical form')}") as e:
+    with pytest.raises(
+        UnsupportedLayerError, match=rf"layer '\S*' \({kind}\) .*{REASONS.get(kind, 'has no canonical form')}"
+    ) as e:
         convert(model)
     assert "odd" in str(e.value) or kind == "TFOpLambda"
     assert "gradient" in str(e.value)
@@ -578,5 +422,5 @@ def test_models_without_a_layer_graph_are_refused():
         convert(own)
     with pytest.raises(ModelError, match=r"\(Sequential\) has no known layer graph: build it"):
         convert(tf.keras.Sequential([L.Dense(2)]))
-    with pytest.raises(ModelError, match="str is not a Keras model: give a tf.keras.Model"):
+    with pytest.raises(ModelError, match=r"str is not a Keras model: give a tf.keras.Model"):
         convert("model.h5")

@@ -130,7 +130,11 @@ def test_addition_shares_in_proportion():
 
 
 def test_average_pooling_keeps_its_own_rule():
-    layers = [tf.keras.layers.InputLayer((2, 1)), tf.keras.layers.AveragePooling1D(2), tf.keras.layers.Flatten()]
+    layers = [
+        tf.keras.layers.InputLayer((2, 1)),
+        tf.keras.layers.AveragePooling1D(2),
+        tf.keras.layers.Flatten(),
+    ]
     model = tf.keras.Sequential(layers)
     for method in ("lrp.flat", "lrp.w_square", "lrp.alpha_2_beta_1", "lrp.epsilon(epsilon=1)"):
         out = attribute(model, np.array([[[1.0], [3.0]]]), method)

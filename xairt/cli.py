@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,6 @@ data_app = typer.Typer(help="Archived data: what is known, and where it lies.", 
 app.add_typer(data_app, name="data")
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Engine = Annotated[str, typer.Option(help="native, or innvestigate (worker process).")]
@@ -45,7 +45,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
 ) -> None:
@@ -73,6 +75,7 @@ def demo(
 
 @app.command()
 def attribute(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="Model file, URL, or registered name.")],
     data: Annotated[Path, typer.Argument(help="Samples: .nc, .npz or .npy.")],
     output: Output,
@@ -106,12 +109,16 @@ def attribute(
 ) -> None:
     """Explain samples with one method or several and write the attributions as netCDF."""
     from xairt.attribution.explainer import attribute as explain
+    from xairt.attribution.registry import resolve
     from xairt.data.files import read_array, write_dataset
     from xairt.models.loading import load_model
 
     _check_suffix(output, ".nc")
     methods = with_parameters(method, param or [])
-    x = read_array(data, variable, select=parse_selection(select or []))
+    for name in methods:
+        resolve(name)  # a typing error is told before any file is read
+    selection = parse_selection(select or [])
+    x = read_array(data, variable, select=selection)
     result = explain(
         load_model(model, trust_code=trust_code),
         x,
@@ -125,8 +132,11 @@ def attribute(
         dtype=dtype,
         seed=seed,
         progress=True,
+        sample_index=sample_positions(selection, x.dims[0], len(x)),
     )
-    write_dataset(result, output, title=f"Attribution of {model} to {data.name}", history=_command_line())
+    write_dataset(
+        result, output, title=f"Attribution of {model} to {data.name}", history=_command_line(context)
+    )
     typer.echo(
         f"{output}: {len(result.method)} method(s), {result.sizes[result.prediction.dims[-1]]} samples"
     )
@@ -272,7 +282,9 @@ def _with(method: str, assignments: list[str]) -> str:
     if not assignments:
         return method
     inside = ", ".join(assignments)
-    return f"{method[:-1]}, {inside})" if method.endswith(")") else f"{method}({inside})"
+    if not method.endswith(")"):
+        return f"{method}({inside})"
+    return f"{method[:-1]}{inside})" if method.endswith("()") else f"{method[:-1]}, {inside})"
 
 
 def parse_selection(texts: Sequence[str]) -> dict[str, int | slice]:
@@ -303,6 +315,22 @@ def parse_selection(texts: Sequence[str]) -> dict[str, int | slice]:
     return selection
 
 
+def sample_positions(selection: Mapping[str, int | slice], dimension: str, n: int) -> list[int]:
+    """Return the positions in the file of n selected samples, which key their noise.
+
+    A selection that counts from the end is keyed from 0, since the file's length is not known here.
+
+    Examples
+    --------
+    >>> sample_positions({"sample": slice(100, 200, 50)}, "sample", 2)
+    [100, 150]
+    """
+    part = selection.get(dimension, slice(None))
+    start = part.start or 0 if isinstance(part, slice) else 0
+    step = part.step or 1 if isinstance(part, slice) else 1
+    return [start + step * i for i in range(n)] if start >= 0 and step > 0 else list(range(n))
+
+
 def _read_baseline(text: str | None) -> Any:
     """Return None, a number, or the array of a file."""
     if text is None:
@@ -329,8 +357,8 @@ def _check_suffix(path: Path, *suffixes: str) -> None:
         raise DataError(f"{path}: unknown kind of output file: name it *{' or *'.join(suffixes)}")
 
 
-def _command_line() -> str:
-    return " ".join(["xairt", *sys.argv[1:]])
+def _command_line(context: typer.Context) -> str:
+    return shlex.join(["xairt", *context.obj])
 
 
 def _console():
@@ -347,12 +375,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
-        app(arguments, standalone_mode=True)
+        app([a for a in arguments if a != "--debug"], standalone_mode=True, obj=arguments)
     except XairtError as error:
         if debug:
             traceback.print_exc()
         typer.echo(f"xairt: {error}", err=True)
         raise SystemExit(EXIT_BAD_INPUT) from None
-    except KeyboardInterrupt:
-        typer.echo("xairt: interrupted", err=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None

@@ -194,11 +194,18 @@ def _explain(
     truth.attrs = {"long_name": "true contribution", "units": "1"}
     slopes = like.copy(data=task.grid.to_map(task.function.slope_at(x)))
     slopes.attrs = {"long_name": "true slope", "units": "1"}
-    truths = xr.Dataset(
-        {"contribution": truth, "slope": slopes, "y": ("sample", task.y[size.n_train :][: len(x)])}
+    anomaly = like.copy(data=task.grid.to_map(x))
+    anomaly.attrs = {"long_name": "standardised SST anomaly", "units": "1"}
+    y = (
+        "sample",
+        task.y[size.n_train :][: len(x)],
+        {"long_name": "output of the known function", "units": "1"},
     )
+    truths = xr.Dataset({"contribution": truth, "slope": slopes, "sst_anomaly": anomaly, "y": y})
     write_dataset(result, output / "attributions.nc", title="Attributions of the demonstration network")
-    write_dataset(truths, output / "truth.nc", title="True contributions of the synthetic SST task")
+    write_dataset(
+        truths, output / "truth.nc", title="Synthetic SST anomalies with the true contribution of every cell"
+    )
     return result, truth, slopes
 
 

@@ -20,7 +20,7 @@ from xairt.attribution.native import NativeEngine
 from xairt.attribution.network import Network
 from xairt.attribution.registry import MethodCall, resolve
 from xairt.attribution.targets import Target, TargetLike
-from xairt.errors import DataError, MethodError, suggest
+from xairt.errors import DataError, MethodError, ModelError, suggest
 from xairt.grid import Grid
 from xairt.models.loading import fingerprint
 from xairt.progress import track
@@ -28,6 +28,7 @@ from xairt.progress import track
 ENGINES = ("native", "innvestigate")
 DTYPES = ("float32", "float64")
 CACHED_EXPLAINERS = 8
+CACHED_NETWORKS = 2
 
 
 class Explainer:
@@ -51,7 +52,7 @@ class Explainer:
         model_sha256: str,
     ) -> None:
         self.call, self.dtype, self.grid, self._engine_name = call, dtype, grid, engine
-        self.network = Network.of(model)
+        self.network = _network(model, model_sha256)
         self.target = Target.of(target, self.network)
         if grid is not None and len(self.network.input_shape) == 1:
             inputs.check_grid(grid, self.network.input_shape)
@@ -188,6 +189,25 @@ class Explainer:
         return xr.Dataset(stacked, coords={"layer": names})
 
 
+_recent_networks: OrderedDict[str, Network] = OrderedDict()
+
+
+def _network(model: tf.keras.Model, sha256: str) -> Network:
+    """Convert a model, or return the conversion of the same weights and configuration made before.
+
+    Only canonical graphs are shared: they are copies, while other networks compute with the live model.
+    """
+    if sha256 not in _recent_networks:
+        network = Network.of(model)
+        if network.graph is None:
+            return network
+        _recent_networks[sha256] = network
+        if len(_recent_networks) > CACHED_NETWORKS:
+            _recent_networks.popitem(last=False)
+    _recent_networks.move_to_end(sha256)
+    return _recent_networks[sha256]
+
+
 def _cells(input_shape: tuple[int, ...], grid: Grid | None) -> np.ndarray:
     """Return the position of every feature along the axes that patches move over."""
     if grid is not None and len(input_shape) == 1:
@@ -283,8 +303,16 @@ def explainer(
         dtype=dtype,
         batch_size=batch_size,
         grid=grid,
-        model_sha256=fingerprint(model),
+        model_sha256=_identified(model),
     )
+
+
+def _identified(model: tf.keras.Model) -> str:
+    if not isinstance(model, tf.keras.Model):
+        raise ModelError(
+            f"{type(model).__name__} is not a Keras model: give a tf.keras.Model, e.g. xairt.load_model(path)"
+        )
+    return fingerprint(model)
 
 
 def _check_choices(call: MethodCall, baseline: Any, engine: str, dtype: str, batch_size: int | None) -> None:
@@ -321,6 +349,7 @@ def attribute(
     convention: str | None = None,
     seed: int = 0,
     progress: bool = False,
+    sample_index: Sequence[int] | None = None,
     **params: Any,
 ) -> xr.Dataset:
     """Explain samples with one method or several; recent explainers are kept and reused.
@@ -329,7 +358,7 @@ def attribute(
     ----------
     model, target, engine, dtype, batch_size, grid, params
         As for `explainer`.
-    x, seed, progress
+    x, seed, progress, sample_index
         As for calling an `Explainer`.
     method : str or sequence of str
         Several methods give a Dataset with a ``method`` dimension. Their own parameters then stand in
@@ -348,9 +377,10 @@ def attribute(
         As `explainer` and `Explainer`.
     """
     shared = {"target": target, "engine": engine, "dtype": dtype, "batch_size": batch_size, "grid": grid}
+    calling = {"seed": seed, "progress": progress, "sample_index": sample_index}
     if isinstance(method, str):
         return _recent_explainer(model, method, baseline=baseline, convention=convention, **shared, **params)(
-            x, seed=seed, progress=progress
+            x, **calling
         )
     if params:
         raise MethodError(
@@ -361,7 +391,7 @@ def attribute(
     explainers = [
         _recent_explainer(model, name, **_applicable(name, baseline, convention), **shared) for name in names
     ]
-    return result.combine([e(x, seed=seed, progress=progress) for e in explainers])
+    return result.combine([e(x, **calling) for e in explainers])
 
 
 def _names(method: Sequence[str]) -> list[str]:
@@ -394,7 +424,7 @@ def _applicable(name: str, baseline: Any, convention: str | None) -> dict[str, A
 
 def _recent_explainer(model: tf.keras.Model, method: str, **options: Any) -> Explainer:
     """Return a cached explainer of the same model (by weights and configuration) and options, or make one."""
-    key = (fingerprint(model), method, *((name, _hashable(value)) for name, value in sorted(options.items())))
+    key = (_identified(model), method, *((name, _hashable(value)) for name, value in sorted(options.items())))
     if key in _recent:
         _recent.move_to_end(key)
         return _recent[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -82,17 +83,17 @@ def path_points(steps: int, quadrature: Quadrature) -> tuple[np.ndarray, np.ndar
     >>> path_points(3, "trapezoid")
     (array([0. , 0.5, 1. ]), array([0.25, 0.5 , 0.25]))
     """
-    equal = np.full(steps, 1.0 / steps)
-    if quadrature == "midpoint":
-        return (np.arange(steps) + 0.5) / steps, equal
-    if quadrature == "innvestigate":
-        return np.arange(steps) / steps, equal
     if quadrature == "gauss_legendre":
         points, weights = np.polynomial.legendre.leggauss(steps)
-        return (points + 1) / 2, weights / weights.sum()
-    weights = np.full(steps, 1.0 / (steps - 1))
-    weights[[0, -1]] /= 2
-    return np.linspace(0, 1, steps), weights
+        points, weights = (points + 1) / 2, weights / 2
+    elif quadrature == "trapezoid":
+        points, weights = np.linspace(0, 1, steps), np.full(steps, 1.0 / (steps - 1))
+        weights[[0, -1]] /= 2
+    else:
+        offset = 0.5 if quadrature == "midpoint" else 0.0
+        points, weights = (np.arange(steps) + offset) / steps, np.full(steps, 1.0 / steps)
+    weights[steps // 2] += 1 - math.fsum(weights)  # rounding alone keeps 49 weights of 1/49 from adding to 1
+    return points, weights
 
 
 def integrated_gradients(setting: Setting, parameters: IntegratedGradientsParameters) -> BlockMethod:

@@ -99,14 +99,20 @@ class Network:
 
 
 def _shapes(model: tf.keras.Model) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    shape = model.input_shape if model.built else None
-    if not isinstance(shape, tuple) or None in shape[1:]:
+    """Return the shapes of one sample and of its outputs for a model without a canonical graph."""
+    layered = getattr(model, "_is_graph_network", False)
+    spec = model.inputs if layered else tf.nest.flatten((model.save_spec() or [()])[0])
+    if not spec:
+        raise ModelError(f"model '{model.name}' has never seen an input: call it once with samples")
+    shape = tuple(spec[0].shape)[1:]
+    if len(spec) > 1 or None in shape:
         raise ModelError(
-            f"model '{model.name}' takes inputs of shape {shape}: only models of one input of known size can "
-            "be explained; fix the size, or wrap the model in a Functional model of one input"
+            f"model '{model.name}' takes inputs of shape {' and '.join(str(tuple(s.shape)) for s in spec)}: "
+            "only models of one input of known size can be explained; fix the size, or wrap the model in a "
+            "Functional model of one input"
         )
-    outputs = model.output_shape if isinstance(model.output_shape, list) else [model.output_shape]
-    return shape[1:], tuple(tuple(s[1:]) for s in outputs)
+    outputs = model.outputs if layered else tf.nest.flatten(model(tf.zeros((1, *shape)), training=False))
+    return shape, tuple(tuple(output.shape)[1:] for output in outputs)
 
 
 def _logit_model(model: tf.keras.Model) -> tuple[Outputs, str | None]:

@@ -230,12 +230,7 @@ def _build_saved_model(archive: Archive, custom_objects: CustomObjects, _trust_c
 
 def _build_pickle(archive: Archive, custom_objects: CustomObjects, _trust_code: bool) -> Any:
     with tf.keras.saving.custom_object_scope(dict(custom_objects)):
-        if archive.path.suffix.lower() == ".joblib":
-            import joblib  # an optional package, needed for this suffix alone
-
-            model = joblib.load(archive.path)
-        else:
-            model = pickle.loads(archive.path.read_bytes())
+        model = pickle.loads(archive.path.read_bytes())
     if isinstance(model, tf.keras.Model) and getattr(model, "optimizer", None) is not None:
         weights = model.get_weights()
         model = type(model).from_config(model.get_config())

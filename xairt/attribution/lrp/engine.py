@@ -119,15 +119,20 @@ class RelevancePass:
             op = self.evaluator.graph.nodes[position].op
             for pot in rule.pots:
                 for term in pot.terms:
-                    self.kernels[position, term.weight] = self._part(WEIGHT_PARTS, term.weight, op.kernel)
-                self.biases[position, pot.bias] = self._part(BIAS_PARTS, pot.bias, op.bias)
+                    self.kernels[position, term.weight] = self._part(
+                        position, WEIGHT_PARTS, term.weight, op.kernel
+                    )
+                self.biases[position, pot.bias] = self._part(position, BIAS_PARTS, pot.bias, op.bias)
 
-    def _part(self, parts: dict, name: str, array: np.ndarray | None) -> tf.Tensor | None:
-        """Return a part of a weight as a tensor, None where there is nothing but zeros."""
+    def _part(self, position: int, parts: dict, name: str, array: np.ndarray | None) -> tf.Tensor | None:
+        """Return a part of a layer's weight as a tensor, None where there is nothing but zeros."""
         if array is None or name not in parts:
             return None
-        part = parts[name](array.astype(np.float64))
-        return tf.constant(part, self.evaluator.dtype) if np.any(part) else None
+        shared = self.evaluator.derived
+        if (position, name) not in shared:
+            part = parts[name](array.astype(np.float64))  # squares in float32 would limit float64
+            shared[position, name] = tf.constant(part, self.evaluator.dtype) if np.any(part) else None
+        return shared[position, name]
 
     def __call__(
         self, values: list[tf.Tensor], products: dict[int, tf.Tensor], start: list[tf.Tensor]

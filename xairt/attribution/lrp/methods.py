@@ -28,8 +28,8 @@ class InputRule(Parameters):
     """Rule of the layers that read the input: Flat, WSquare, or Bounded(low, high)."""
 
     name: Literal["Flat", "WSquare", "Bounded"]
-    low: float = -1.0
-    high: float = 1.0
+    low: float = Field(-1.0, allow_inf_nan=False)
+    high: float = Field(1.0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ordered(self) -> InputRule:
@@ -43,7 +43,8 @@ class InputRule(Parameters):
         return rules.bounded(self.low, self.high) if self.name == "Bounded" else makers[self.name]()
 
     def __str__(self) -> str:
-        return f"Bounded(low={self.low:g}, high={self.high:g})" if self.name == "Bounded" else self.name
+        low, high = (repr(v).removesuffix(".0") for v in (self.low, self.high))
+        return f"Bounded(low={low}, high={high})" if self.name == "Bounded" else self.name
 
 
 def _read_input_rule(value: Any) -> Any:

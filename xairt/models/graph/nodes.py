@@ -360,12 +360,16 @@ class Evaluator:
         The network.
     dtype : str
         "float32" or "float64".
+    derived : dict
+        Tensors that methods have made of the weights (such as their positive parts), shared by all who
+        use this evaluator.
     """
 
     graph: Graph
     dtype: str = "float32"
     kernels: dict[int, tf.Tensor] = field(init=False, repr=False)
     biases: dict[int, tf.Tensor] = field(init=False, repr=False)
+    derived: dict[tuple, tf.Tensor | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         linear = {i: n.op for i, n in enumerate(self.graph.nodes) if isinstance(n.op, Linear)}
