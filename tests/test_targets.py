@@ -315,6 +315,20 @@ def test_training_makes_a_new_explainer(fresh_cache):
     assert identity(before)["model_sha256"] != identity(after)["model_sha256"]
 
 
+def test_a_twin_of_an_unconvertible_model_is_not_taken_for_it(fresh_cache):
+    # without a canonical graph an explainer computes with the live model: twins must not share it
+    first = tf.keras.Sequential(
+        [tf.keras.layers.InputLayer(4), tf.keras.layers.LayerNormalization(name="n")], "m"
+    )
+    second = tf.keras.models.clone_model(first)
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    column = {"target": 0}
+    before = attribute(first, x, "gradient", **column).attribution.values
+    first.layers[-1].gamma.assign([5.0] * 4)
+    np.testing.assert_array_equal(attribute(second, x, "gradient", **column).attribution.values, before)
+    assert not np.allclose(attribute(first, x, "gradient", **column).attribution.values, before)
+
+
 def test_only_recent_explainers_are_kept(fresh_cache):
     model = networks.mlp()
     for k in range(module.CACHED_EXPLAINERS + 3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -424,7 +425,9 @@ def _applicable(name: str, baseline: Any, convention: str | None) -> dict[str, A
 
 def _recent_explainer(model: tf.keras.Model, method: str, **options: Any) -> Explainer:
     """Return a cached explainer of the same model (by weights and configuration) and options, or make one."""
-    key = (_identified(model), method, *((name, _hashable(value)) for name, value in sorted(options.items())))
+    chosen = ((name, _hashable(value)) for name, value in sorted(options.items()))
+    # the object counts too: an explainer without a canonical graph computes with it, whatever becomes of it
+    key = (weakref.ref(model), _identified(model), method, *chosen)
     if key in _recent:
         _recent.move_to_end(key)
         return _recent[key]
