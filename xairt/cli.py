@@ -98,7 +98,8 @@ def attribute(
         str | None, typer.Option(help="Variable of DATA; needed if it holds several.")
     ] = None,
     select: Annotated[
-        list[str] | None, typer.Option(help="Part of the data, e.g. sample=0:100; repeatable.")
+        list[str] | None,
+        typer.Option(help="Part of the data: sample=0:100, or sample=3:4 for one; repeatable."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples computed at once.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64 (native engine).")] = "float32",
