@@ -38,6 +38,8 @@ def window_starts(size: int, window: int, stride: int, padding: str, dilation: i
     if padding == "valid":
         return list(range(0, size - reach + 1, stride))
     count = -(-size // stride)
+    if padding == "causal":
+        return [i * stride - (reach - 1) for i in range(count)]
     before = max((count - 1) * stride + reach - size, 0) // 2
     return [i * stride - before for i in range(count)]
 

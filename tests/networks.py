@@ -57,6 +57,7 @@ def cnn_1d(seed: int = 0) -> tf.keras.Model:
         L.Conv1D(4, 3, activation="relu"),
         L.MaxPooling1D(2),
         L.Conv1D(3, 3, padding="same", activation="relu"),
+        L.Conv1D(3, 2, padding="causal", dilation_rate=2, activation="relu"),
         L.AveragePooling1D(2),
         L.Flatten(),
         L.Dense(2),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,3 +83,15 @@ def test_archived_network_is_drawn(data_dir, tmp_path):
     ((name, caption),) = demo._archived(tmp_path, 0, lambda text: None)
     assert (tmp_path / name).stat().st_size > 50_000
     assert "approximation" in caption
+
+
+def test_interrupted_training_is_no_demonstration(monkeypatch, tmp_path):
+    original = demo.fit
+
+    def stopped(*args, **options):
+        return dataclasses.replace(original(*args, **options), interrupted=True)
+
+    monkeypatch.setattr(demo, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        demo.run(tmp_path, quick=True)
+    assert not list(tmp_path.iterdir())

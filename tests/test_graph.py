@@ -274,7 +274,7 @@ FIRST = {
         ["one"],
     ),
     "two branches": (parallel(L.Add(), *VECTOR), None),
-    "skip connection": (residual, ["branch", "end"]),
+    "skip connection": (residual, ["branch"]),
     "normalised": (
         lambda: chain(VECTOR, L.BatchNormalization(), L.Dense(3, "relu", name="one"), L.Dense(2)),
         ["one"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -130,6 +131,36 @@ def test_other_networks_are_handed_over(kind, method):
     made = NETWORKS[kind]()
     want = xairt.attribute(made, networks.samples(made), method).attribution.values
     np.testing.assert_allclose(with_worker(made, method), want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["lrp.flat", "lrp.w_square", "lrp.alpha_2_beta_1"])
+def test_causal_convolutions_agree_at_the_border(method):
+    made = networks.cnn_1d()
+    want = xairt.attribute(made, networks.samples(made), method, convention="innvestigate").attribution.values
+    np.testing.assert_allclose(with_worker(made, method), want, rtol=1e-4, atol=1e-6)
+
+
+def test_callable_target_is_refused(model):
+    with pytest.raises(EngineError, match="explains one output by its index: give target=INDEX"):
+        xairt.explainer(model, "lrp.z", engine="innvestigate", target=lambda y: y[:, 2] - y[:, 1])
+
+
+def test_repeated_inputs_are_refused():
+    x = tf.keras.Input(3)
+    made = tf.keras.Model(x, L.Dense(1)(L.Add()([x, x])))
+    with pytest.raises(UnsupportedLayerError, match="reads one tensor twice"):
+        xairt.explainer(made, "gradient", engine="innvestigate")
+
+
+def test_analyzers_of_dropped_explainers_are_forgotten(model):
+    explain = xairt.explainer(model, "gradient", engine="innvestigate")
+    explain(networks.samples(model))
+    key = explain._engine._key
+    del explain
+    gc.collect()
+    assert key in client._dropped
+    with_worker(model, "gradient")
+    assert key not in client._dropped
 
 
 def test_killed_worker_gives_one_error_and_the_next_call_works(model):

@@ -8,6 +8,7 @@ import networks
 import numpy as np
 import pytest
 import tensorflow as tf
+import xarray as xr
 
 import xairt
 from xairt import attribute, explainer
@@ -289,6 +290,32 @@ def test_same_request_reuses_the_explainer(fresh_cache):
     attribute(model, x, "integrated_gradients", baseline=np.zeros(7), steps=4)
     attribute(model, x, "integrated_gradients", baseline=np.ones(7), steps=5)
     assert len(fresh_cache) == 3
+
+
+def test_labelled_baselines_are_told_apart_by_their_coordinates(fresh_cache):
+    lat, lon = np.array([10.0, -10.0]), np.array([0.0, 120.0, 240.0])
+    grid = xairt.Grid(np.ones((2, 3), bool), lat, lon)
+    model = networks.mlp(6)
+    maps = xr.DataArray(np.arange(6.0).reshape(2, 3), {"lat": lat, "lon": lon}, ("lat", "lon"))
+    options = {"grid": grid, "steps": 4}
+    x = networks.samples(model)
+    north = attribute(model, x, "integrated_gradients", baseline=maps, **options)
+    south = attribute(model, x, "integrated_gradients", baseline=maps.assign_coords(lat=lat[::-1]), **options)
+    assert not np.allclose(north.attribution, south.attribution)
+    assert identity(north)["baseline"] != identity(south)["baseline"]
+
+
+def test_map_baseline_takes_the_inferred_grid():
+    lat, lon = np.array([10.0, -10.0]), np.array([0.0, 120.0, 240.0])
+    land = np.array([[False, True, False], [False, False, False]])
+    maps = np.where(land, np.nan, np.random.default_rng(0).normal(size=(4, 2, 3)))
+    x = xr.DataArray(maps, {"lat": lat, "lon": lon}, ("sample", "lat", "lon"))
+    model = networks.mlp(5)
+    inferred = attribute(model, x, "integrated_gradients", baseline=x[0], steps=4)
+    given = attribute(
+        model, x, "integrated_gradients", baseline=x[0], steps=4, grid=xairt.Grid.from_dataarray(x)
+    )
+    np.testing.assert_array_equal(inferred.attribution, given.attribution)
 
 
 def test_same_request_compiles_once(fresh_cache, monkeypatch):

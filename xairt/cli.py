@@ -28,6 +28,10 @@ data_app = typer.Typer(help="Archived data: what is known, and where it lies.", 
 app.add_typer(data_app, name="data")
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+USAGE_ERROR = typer.BadParameter.__mro__[1]
+"""What typer raises for a wrong call; it has no public name of its own."""
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Engine = Annotated[str, typer.Option(help="native, or innvestigate (worker process).")]
@@ -92,7 +96,13 @@ def attribute(
     engine: Engine = "native",
     convention: Convention = None,
     grid: Annotated[
-        Path | None, typer.Option(help="netCDF with lat, lon and NaN (or a mask) on land.")
+        Path | None,
+        typer.Option(
+            help="netCDF with lat, lon and NaN on land (or a variable `mask`), ordered as for training."
+        ),
+    ] = None,
+    grid_variable: Annotated[
+        str | None, typer.Option(help="Variable of the grid file; needed if it holds several.")
     ] = None,
     variable: Annotated[
         str | None, typer.Option(help="Variable of DATA; needed if it holds several.")
@@ -110,16 +120,19 @@ def attribute(
 ) -> None:
     """Explain samples with one method or several and write the attributions as netCDF."""
     from xairt.attribution.explainer import attribute as explain
+    from xairt.attribution.inputs import sample_dimension
     from xairt.attribution.registry import resolve
     from xairt.data.files import read_array, write_dataset
     from xairt.models.loading import load_model
 
     _check_suffix(output, ".nc")
+    _keep_inputs(output, data, grid, baseline, model)
     methods = with_parameters(method, param or [])
     for name in methods:
         resolve(name)  # a typing error is told before any file is read
     selection = parse_selection(select or [])
     x = read_array(data, variable, select=selection)
+    sample = sample_dimension(x)
     result = explain(
         load_model(model, trust_code=trust_code),
         x,
@@ -128,12 +141,12 @@ def attribute(
         baseline=_read_baseline(baseline),
         engine=engine,
         convention=convention,
-        grid=_read_grid(grid),
+        grid=_read_grid(grid, grid_variable),
         batch_size=batch_size,
         dtype=dtype,
         seed=seed,
         progress=True,
-        sample_index=sample_positions(selection, x.dims[0], len(x)),
+        sample_index=sample_positions(selection, sample, x.sizes[sample]),
     )
     write_dataset(
         result, output, title=f"Attribution of {model} to {data.name}", history=_command_line(context)
@@ -172,8 +185,13 @@ def draw(
     from xairt.plots import maps
 
     _check_suffix(output, ".png", ".pdf", ".svg", ".jpg")
+    dataset = read_dataset(attributions)
+    if "attribution" not in dataset:
+        raise DataError(
+            f"{attributions}: has no variable 'attribution': give a file written by `xairt attribute`"
+        )
     maps(
-        read_dataset(attributions),
+        dataset,
         truth=None if truth is None else read_array(truth, truth_variable),
         samples=sample or (0,),
         methods=method or None,
@@ -308,7 +326,8 @@ def parse_selection(texts: Sequence[str]) -> dict[str, int | slice]:
             numbers = [int(n) if n.strip() else None for n in part.split(":")]
         except ValueError:
             numbers = []
-        if not equals or not dimension.strip() or not 1 <= len(numbers) <= 3 or numbers == [None]:
+        no_step = len(numbers) == 3 and numbers[2] == 0
+        if not equals or not dimension.strip() or not 1 <= len(numbers) <= 3 or numbers == [None] or no_step:
             raise DataError(
                 f"--select {text}: write dimension=index or dimension=start:stop, e.g. sample=0:100"
             )
@@ -344,18 +363,25 @@ def _read_baseline(text: str | None) -> Any:
         return read_array(text)
 
 
-def _read_grid(path: Path | None):
+def _read_grid(path: Path | None, variable: str | None):
     if path is None:
         return None
     from xairt.data.files import read_dataset
     from xairt.grid import Grid
 
-    return Grid.from_dataset(read_dataset(path))
+    return Grid.from_dataset(read_dataset(path), variable)
 
 
 def _check_suffix(path: Path, *suffixes: str) -> None:
     if path.suffix.lower() not in suffixes:
         raise DataError(f"{path}: unknown kind of output file: name it *{' or *'.join(suffixes)}")
+
+
+def _keep_inputs(output: Path, *inputs: Path | str | None) -> None:
+    """Raise `DataError` if the output would replace one of the files it is made from."""
+    for given in inputs:
+        if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
+            raise DataError(f"{output}: is an input of this command: name another output file")
 
 
 def _command_line(context: typer.Context) -> str:
@@ -376,9 +402,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
-        app([a for a in arguments if a != "--debug"], standalone_mode=True, obj=arguments)
+        code = app(
+            [a for a in arguments if a != "--debug"], prog_name="xairt", standalone_mode=False, obj=arguments
+        )
+    except USAGE_ERROR as error:
+        if error.format_message():  # empty where the help has been shown instead
+            typer.echo(_usage_text(error), err=True)
+        raise SystemExit(EXIT_BAD_INPUT) from None
     except XairtError as error:
         if debug:
             traceback.print_exc()
         typer.echo(f"xairt: {error}", err=True)
         raise SystemExit(EXIT_BAD_INPUT) from None
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("xairt: interrupted; files that were not finished were not written", err=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _usage_text(error: Exception) -> str:
+    """Return what is wrong with a call as one line."""
+    command = error.ctx.command_path if error.ctx is not None else "xairt"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"xairt: {message}: see `{command} --help`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,6 +159,12 @@ def run(
 def _check_folder(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise DataError(f"{output}: is a file; name a folder for the demonstration")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{output}: cannot be made ({error.strerror}); name another folder") from None
+    if not os.access(output, os.W_OK):
+        raise DataError(f"{output}: cannot be written; name another folder")
 
 
 def _train(
@@ -175,6 +182,8 @@ def _train(
         progress=progress,
         validation=(task.x[test], task.y[test]),
     )
+    if history.interrupted:
+        raise KeyboardInterrupt  # half a training must not pass for a demonstration
     save_model(model, output / "model.h5")
     history.to_csv(output / "history.csv")
     skill = metrics.r2(task.y[test], model.predict(task.x[test], batch_size=1024, verbose=0)[:, 0])

@@ -41,8 +41,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     --------
     >>> suggest("gradeint", ["gradient", "saliency"])
     "; did you mean 'gradient'?"
+    >>> suggest("LRP.Z", ["lrp.z"])
+    "; did you mean 'lrp.z'?"
     >>> suggest("xyz", ["gradient"])
     ''
     """
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    by_lower = {str(name).lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""

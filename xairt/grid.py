@@ -364,14 +364,17 @@ class Grid:
         if values.dtype.kind != "f":
             raise DataError(
                 f"variable '{da.name}' holds {values.dtype}, which has no NaN to mark land; "
-                "give floats, or a boolean mask to Grid(mask, lat, lon)"
+                "give floats with NaN on land, or a variable named 'mask' (1 valid, 0 not)"
             )
         missing = np.isnan(values).reshape(-1, *values.shape[-2:])
         always, ever = missing.all(axis=0), missing.any(axis=0)
         if partial not in ("raise", "exclude"):
             raise DataError(f"partial={partial!r} is unknown; use 'raise' or 'exclude'")
         if partial == "raise" and (count := int((ever & ~always).sum())):
-            raise DataError(f"{count} cells are NaN in some maps only; fill them or pass partial='exclude'")
+            raise DataError(
+                f"{count} cells are NaN in some maps only; fill them, "
+                "or leave them out with a grid of Grid.from_dataarray(maps, partial='exclude')"
+            )
         return cls(~ever, da[lat].values, da[lon].values)
 
     @classmethod
@@ -386,7 +389,7 @@ class Grid:
             found = [str(name) for name, v in ds.data_vars.items() if {lat, lon} <= set(v.dims)]
             if "mask" not in found and len(found) != 1:
                 raise DataError(
-                    f"dataset has {len(found)} gridded variables {found}; name one with variable="
+                    f"dataset has {len(found)} gridded variables {found}; name one with variable= (--grid-variable)"
                 )
             variable = "mask" if "mask" in found else found[0]
         if variable not in ds:

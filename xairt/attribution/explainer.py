@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -57,7 +56,7 @@ class Explainer:
         self.target = Target.of(target, self.network)
         if grid is not None and len(self.network.input_shape) == 1:
             inputs.check_grid(grid, self.network.input_shape)
-        self._baseline = inputs.read_baseline(baseline, self.network.input_shape, grid, dtype)
+        self._given_baseline = baseline
         self.batch_size = batch_size or block_size(self.network, dtype)
         self._identity = {
             "method": call.method.name,
@@ -72,7 +71,9 @@ class Explainer:
             "xairt": __version__,
         }
         self._engine = self._engine_grid = None
-        self._bind(grid)
+        self._needs_grid = call.method.uses_cells or inputs.is_labelled_map(baseline)
+        if grid is not None or not inputs.is_labelled_map(baseline):
+            self._bind(grid)
 
     @property
     def label(self) -> str:
@@ -80,11 +81,13 @@ class Explainer:
         return self.call.label
 
     def _bind(self, grid: Grid | None) -> None:
-        """Make the engine; methods that move patches over maps need one for each grid."""
-        if self._engine is not None and (not self.call.method.uses_cells or grid == self._engine_grid):
+        """Make the engine; patches that move over maps, and a map as baseline, need one for each grid."""
+        if self._engine is not None and (not self._needs_grid or grid == self._engine_grid):
             return
-        cells = _cells(self.network.input_shape, grid)
-        setting = Setting(self.network, self.target, self._baseline, self.dtype, cells, self.call.convention)
+        shape = self.network.input_shape
+        baseline = inputs.read_baseline(self._given_baseline, shape, grid, self.dtype)
+        cells = _cells(shape, grid)
+        setting = Setting(self.network, self.target, baseline, self.dtype, cells, self.call.convention)
         make = NativeEngine if self._engine_name == "native" else InnvestigateEngine
         self._engine, self._engine_grid = make(setting, self.call, self.batch_size), grid
 
@@ -396,7 +399,7 @@ def attribute(
 
 
 def _names(method: Sequence[str]) -> list[str]:
-    names = list(method)
+    names = list(method) if isinstance(method, Sequence | np.ndarray) else []
     if not names:
         raise MethodError("no method given: name one or several, see `xairt methods`")
     return names
@@ -439,10 +442,14 @@ def _recent_explainer(model: tf.keras.Model, method: str, **options: Any) -> Exp
 
 
 def _hashable(value: Any) -> Any:
+    """Return what tells two values of an option apart."""
     if isinstance(value, str | int | float | bool | Grid | Callable | None):
         return type(value), value
     try:
-        array = np.ascontiguousarray(value)
-        return array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).hexdigest()
-    except (TypeError, ValueError):
+        return (
+            inputs.array_sha256(value)
+            if isinstance(value, xr.DataArray | np.ndarray | Sequence)
+            else repr(value)
+        )
+    except ValueError:  # rows of unequal length; refused when the explainer is made
         return repr(value)

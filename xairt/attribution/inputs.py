@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,8 @@ import xarray as xr
 from xairt.attribution.parameters import as_array
 from xairt.errors import DataError
 from xairt.grid import Grid, lat_lon_names, match_coordinates
+
+log = logging.getLogger(__name__)
 
 PLAIN_DIMS = {1: ("feature",), 2: ("step", "channel"), 3: ("y", "x", "channel")}
 """Names of a plain array's sample axes by their number."""
@@ -87,15 +91,20 @@ def read_samples(x: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype:
         return _direct(array, input_shape, grid, dtype)
     if len(input_shape) == 1 and array.ndim == 3:
         return _maps(array, input_shape, grid, dtype)
-    hint = (
-        f"; for one sample give x[None], shape (1, {_text(input_shape)})"
-        if array.shape == input_shape
-        else ""
-    )
+    hint = ""
+    if array.shape == input_shape or (len(input_shape) == 1 and array.ndim == 2 and is_labelled_map(array)):
+        keep = "x.expand_dims('sample')" if isinstance(array, xr.DataArray) else "x[None]"
+        hint = f"; for one sample give {keep} (command line: --select sample=3:4)"
     raise DataError(
         f"x has shape {tuple(array.shape)}, but the model takes (samples, {_text(input_shape)}): "
         f"reshape it{' or give maps and a grid' if len(input_shape) == 1 else ''}{hint}"
     )
+
+
+def sample_dimension(array: xr.DataArray) -> str:
+    """Return the name of the dimension that counts samples: the first that is neither lat nor lon."""
+    places = lat_lon_names(array) if is_labelled_map(array) else ()
+    return next((d for d in array.dims if d not in places), array.dims[0] if array.dims else "sample")
 
 
 def _text(shape: tuple[int, ...]) -> str:
@@ -134,19 +143,34 @@ def _maps(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: st
                 "give a grid, or a DataArray with lat and lon coordinates"
             )
         grid = Grid.from_dataarray(array)
+        _tell_inferred(repr(grid))
     check_grid(grid, input_shape)
+    if isinstance(array, xr.DataArray) and not is_labelled_map(array):
+        array = array.values
     values = np.asarray(grid.to_vector(array), dtype)
     check_finite(values, "x", "valid cells must hold finite numbers")
     if isinstance(array, xr.DataArray):
-        names = lat_lon_names(array)
-        sample = next(d for d in array.dims if d not in names)
-        return Samples(values, array.dims, dict(array.coords), grid, (sample, *names))
+        map_dims = (sample_dimension(array), *lat_lon_names(array))
+        return Samples(values, array.dims, dict(array.coords), grid, map_dims)
     coords = {"sample": np.arange(array.shape[0]), "lat": grid.lat, "lon": grid.lon}
     return Samples(values, ("sample", "lat", "lon"), coords, grid)
 
 
+@functools.cache
+def _tell_inferred(grid: str) -> None:
+    log.warning(
+        "%s, inferred from the maps: the model sees its cells in this order (row by row), which must be that of "
+        "its training; give a grid to be sure",
+        grid,
+    )
+
+
 def check_grid(grid: Grid, input_shape: tuple[int, ...]) -> None:
-    """Raise `DataError` unless the grid has as many valid cells as the model has inputs."""
+    """Raise `DataError` unless this is a grid with as many valid cells as the model has inputs."""
+    if not isinstance(grid, Grid):
+        raise DataError(
+            f"grid is a {type(grid).__name__}: give a Grid, e.g. xairt.Grid.from_dataarray(field)"
+        )
     if grid.n_valid != input_shape[0]:
         raise DataError(
             f"the grid has {grid.n_valid} valid cells, but the model takes {input_shape[0]} inputs: "
@@ -176,7 +200,7 @@ def read_baseline(baseline: Any, input_shape: tuple[int, ...], grid: Grid | None
     """
     if baseline is None:
         return np.zeros((1, *input_shape), dtype)
-    if grid is not None and len(input_shape) == 1 and _is_labelled_map(baseline):
+    if grid is not None and len(input_shape) == 1 and is_labelled_map(baseline):
         baseline = grid.to_vector(baseline)
     values = as_array(baseline, "baseline", dtype)
     if values.ndim == 0:
@@ -198,7 +222,8 @@ def read_baseline(baseline: Any, input_shape: tuple[int, ...], grid: Grid | None
     )
 
 
-def _is_labelled_map(value: Any) -> bool:
+def is_labelled_map(value: Any) -> bool:
+    """Return whether this is a DataArray with latitude and longitude dimensions."""
     if not isinstance(value, xr.DataArray):
         return False
     try:
@@ -211,5 +236,16 @@ def describe_baseline(baseline: Any) -> Any:
     """Return what identifies a baseline: None, the number, or shape and sha256 of the array."""
     if baseline is None or np.ndim(baseline) == 0:
         return None if baseline is None else float(baseline)
-    values = np.ascontiguousarray(baseline)
-    return {"shape": list(values.shape), "sha256": hashlib.sha256(values.tobytes()).hexdigest()}
+    return {"shape": list(np.shape(baseline)), "sha256": array_sha256(baseline)}
+
+
+def array_sha256(array: Any) -> str:
+    """Return a hash of an array's shape, dtype and values, and of the coordinates of a labelled one."""
+    values = np.ascontiguousarray(array)
+    digest = hashlib.sha256(f"{values.shape}{values.dtype.str}".encode() + values.tobytes())
+    if isinstance(array, xr.DataArray):
+        for dim in array.dims:
+            digest.update(str(dim).encode())
+            if dim in array.coords:
+                digest.update(np.ascontiguousarray(array[dim].values).tobytes())
+    return digest.hexdigest()

@@ -139,6 +139,10 @@ def read_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
         If the file is missing, truncated or not netCDF.
     """
     source = _existing_file(path)
+    if source.suffix.lower() in (".npz", ".npy"):
+        raise DataError(
+            f"{source}: a numpy file, where a netCDF file is needed; write it as netCDF with coordinates"
+        )
     with _open_netcdf(source) as dataset:
         return _load(dataset, source)
 
@@ -336,5 +340,10 @@ def _selected(array: xr.DataArray, select: Mapping[str, int | slice] | None, sou
                 f"{source}: {dim} has {array.sizes[dim]} entries, not one at {index}; select 0 to "
                 f"{array.sizes[dim] - 1}"
             )
+        size = array.sizes[dim]
         array = array.isel({dim: index})
+        if array.sizes.get(dim) == 0:
+            raise DataError(
+                f"{source}: the selection leaves none of the {size} entries of {dim}; select within them"
+            )
     return array

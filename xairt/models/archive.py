@@ -251,8 +251,11 @@ def _hdf5_content(path: Path, file: h5py.File) -> dict[str, Any]:
     content = {"writer": _writer(version, _text(attributes.get("backend", "")))}
     if stored is None:
         weights = _hdf5_weights(group, None) or _saver_groups(file)
-        refusal = _WEIGHTS_ONLY if weights else "an HDF5 file that holds no Keras model; pass a model file"
-        return {**content, "weights": weights, "parameters": _count(weights), "refusal": refusal}
+        if not weights:
+            raise ModelError(
+                f"{path}: an HDF5 file that holds no Keras model (netCDF data?); pass a model file"
+            )
+        return {**content, "weights": weights, "parameters": _count(weights), "refusal": _WEIGHTS_ONLY}
     model = _decode(path, stored, "model_config")
     training = attributes.get("training_config")
     weights = _hdf5_weights(group, model)
@@ -413,6 +416,10 @@ def _read_saved_model(path: Path) -> dict[str, Any]:
     if not roots or not roots[0].metadata:
         reason = "a SavedModel that is not a Keras model; save the model with model.save of tf.keras"
         return content | {"refusal": reason}
+    if not (path / "variables" / "variables.index").is_file():
+        content["refusal"] = (
+            "its folder 'variables' is missing or incomplete; copy the whole SavedModel folder"
+        )
     root = roots[0]
     model = {"class_name": root.metadata.get("class_name"), "config": root.metadata.get("config") or {}}
     if not layer_entries(model):

@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import weakref
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -82,6 +84,11 @@ class Worker:
             If the worker reports an error or dies; the next request starts it again.
         """
         self.start()
+        while _dropped:
+            self._exchange("forget", (), key=_dropped.popleft())
+        return self._exchange(request, arrays, **header)
+
+    def _exchange(self, request: str, arrays: tuple[np.ndarray, ...] | list[np.ndarray], **header: Any):
         try:
             worker.send(self.process.stdin, {"request": request, **header}, arrays)
         except (BrokenPipeError, OSError):
@@ -128,6 +135,9 @@ class Worker:
             self.log = None
 
 
+_dropped: deque[str] = deque()
+"""Analyzers whose engine is gone; they are forgotten before the next request, never in the middle of one."""
+
 _workers: dict[str, Worker] = {}
 _keys = itertools.count()
 
@@ -166,6 +176,10 @@ class InnvestigateEngine:
     name = "innvestigate"
 
     def __init__(self, setting: Setting, call: Any, size: int) -> None:
+        if setting.target.kind == "callable":
+            raise EngineError(
+                "engine 'innvestigate' explains one output by its index: give target=INDEX, or use engine='native'"
+            )
         self.setting, self.size = setting, size
         name, translate = ANALYZERS[call.method.name]
         self._stochastic = call.method.name in STOCHASTIC
@@ -175,6 +189,7 @@ class InnvestigateEngine:
         if self._difference:
             self._request["parameters"]["reference_inputs"] = _one_number(setting.baseline)
         self._key, self._built = f"{name}-{next(_keys)}", None
+        weakref.finalize(self, _dropped.append, self._key)
         outputs = setting.outputs
         self._forward = compiled(
             lambda x, indices: _forward(setting, outputs, x, indices),

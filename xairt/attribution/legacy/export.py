@@ -68,6 +68,10 @@ def describe(graph: Graph) -> tuple[list[Description], list[np.ndarray]]:
         if isinstance(node.op, Identity) or _merged(graph, readers, position):
             place[position] = place[node.inputs[0]]
             continue
+        if len(set(node.inputs)) < len(node.inputs):
+            raise UnsupportedLayerError(
+                f"layer '{node.name}' reads one tensor twice, which iNNvestigate counts wrongly: use engine='native'"
+            )
         follower = readers[position]
         relu = len(follower) == 1 and _merged(graph, readers, follower[0])
         axes = len(graph.nodes[node.inputs[0]].shape) - 1 if node.inputs else 0

@@ -22,6 +22,7 @@ from xairt.models.graph.nodes import (
     Linear,
     Node,
     Operation,
+    Scale,
     Source,
     ZeroPad,
     pull_back,
@@ -85,6 +86,8 @@ def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
             assigned[position] = POOLING
         elif position in first:
             assigned[position] = composite.first
+        elif composite.scale is not None and isinstance(node.op.map, Scale):
+            assigned[position] = composite.scale
         elif composite.convolution is not None and isinstance(node.op.map, Convolution):
             assigned[position] = composite.convolution
         else:
@@ -270,9 +273,10 @@ class RelevancePass:
         return [value * b for value, b in zip(inputs, back, strict=True)], kept
 
 
-def totals(ledger: list[tuple[str, dict[str, tf.Tensor]]]) -> dict[str, tf.Tensor]:
-    """Return the ledger's entries summed over layers, each (samples,)."""
-    return {name: tf.add_n([entries[name] for _, entries in ledger]) for name in LEDGER}
+def totals(ledger: list[tuple[str, dict[str, tf.Tensor]]], like: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return the ledger's entries summed over layers, each (samples,) as `like`."""
+    nothing = tf.zeros_like(like)
+    return {name: sum((entries[name] for _, entries in ledger), nothing) for name in LEDGER}
 
 
 def _routed(op: Operation, inputs: list[tf.Tensor], arriving: tf.Tensor) -> list[tf.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import tensorflow as tf
@@ -13,6 +14,7 @@ from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting
 from xairt.attribution.lrp import rules
 from xairt.attribution.lrp.engine import LAYER_LEDGER, RelevancePass, assign, totals
 from xairt.attribution.parameters import Parameters
+from xairt.errors import MethodError
 
 INNVESTIGATE_ZERO_GUARD = 1e-7
 
@@ -100,17 +102,18 @@ class PresetParameters(BiasParameters):
 
 def z(p: BiasParameters) -> rules.Composite:
     """Return the z rule for every layer."""
-    return rules.Composite(rules.z(p.bias))
+    return rules.Composite(rules.z(p.bias), scale=rules.z())
 
 
 def epsilon(p: EpsilonParameters) -> rules.Composite:
     """Return the epsilon rule for every layer."""
-    return rules.Composite(rules.epsilon(p.epsilon, p.bias))
+    return rules.Composite(rules.epsilon(p.epsilon, p.bias), scale=rules.epsilon(p.epsilon))
 
 
 def alpha_beta(p: AlphaBetaParameters) -> rules.Composite:
     """Return the alpha-beta rule for every layer."""
-    return rules.Composite(rules.alpha_beta(p.alpha, p.beta, p.bias))
+    scale = rules.alpha_beta(p.alpha, p.beta)
+    return rules.Composite(rules.alpha_beta(p.alpha, p.beta, p.bias), scale=scale)
 
 
 def z_plus_fast(p: LRPParameters) -> rules.Composite:
@@ -133,7 +136,10 @@ def preset(
 ) -> Callable[[PresetParameters], rules.Composite]:
     """Return a sequential preset: epsilon in dense layers, alpha-beta in convolutions."""
     return lambda p: rules.Composite(
-        rules.epsilon(p.epsilon, p.bias), convolution=rules.alpha_beta(alpha, beta, p.bias), first=first
+        rules.epsilon(p.epsilon, p.bias),
+        convolution=rules.alpha_beta(alpha, beta, p.bias),
+        first=first,
+        scale=rules.epsilon(p.epsilon),
     )
 
 
@@ -159,7 +165,12 @@ def with_ledger(
     graph = setting.network.require_graph()
     chosen = composite(parameters)
     if parameters.input_layer_rule is not None:
-        chosen = rules.Composite(chosen.default, chosen.convolution, parameters.input_layer_rule.rule())
+        if not graph.first_layers:
+            raise MethodError(
+                f"model '{setting.network.name}' has no weighted layer that reads the input alone and directly: "
+                "leave input_layer_rule out"
+            )
+        chosen = replace(chosen, first=parameters.input_layer_rule.rule())
     evaluator = setting.network.evaluator(setting.dtype)
     guard = INNVESTIGATE_ZERO_GUARD if setting.convention == "innvestigate" else 0.0
     relevance_pass = RelevancePass(evaluator, assign(graph, chosen), guard)
@@ -169,11 +180,9 @@ def with_ledger(
         outputs = tuple(values[i] for i in graph.outputs)
         start = start_relevance(setting, outputs, block.indices)
         (relevance,), layers = relevance_pass(values, products, start)
-        kept = totals(layers)
-        promised = sum(tf.reduce_sum(r, axis=list(range(1, r.shape.rank))) for r in start) - sum(
-            kept.values()
-        )
-        return Explained(relevance, promised, kept), layers
+        explained = setting.target.select(outputs, block.indices)
+        kept = totals(layers, explained)
+        return Explained(relevance, explained - sum(kept.values()), kept), layers
 
     return explain
 
@@ -184,6 +193,7 @@ def start_relevance(setting: Setting, outputs: tuple[tf.Tensor, ...], indices: t
     For an index that is the explained output alone; for a mean over a region it is the region's
     values divided by their number.
     """
+    outputs = tuple(tf.identity(output) for output in outputs)  # two outputs may be one tensor
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(outputs)
         target = setting.target.select(outputs, indices)

@@ -120,9 +120,13 @@ class Composite:
     convolution : Rule or None
         For convolutions, where they have a rule of their own.
     first : Rule or None
-        For the layers that read the input directly.
+        For the weighted layers that read nothing but the input.
+    scale : Rule or None
+        For batch normalisation that could not be folded, where it has a rule of its own: the method's,
+        always with canonical bias.
     """
 
     default: Rule
     convolution: Rule | None = None
     first: Rule | None = None
+    scale: Rule | None = None

@@ -222,17 +222,8 @@ def _convolution(call: Call) -> int:
     layer = call.layer
     if layer.groups != 1:
         raise unsupported(layer, call.name, f"has {layer.groups} groups")
-    kernel, padding = layer.kernel.numpy(), layer.padding
-    if padding == "causal":
-        (width,), (dilation,) = layer.kernel_size, layer.dilation_rate
-        before = dilation * (width - 1)
-        length, channels = call.draft.nodes[call.inputs[0]].shape
-        padded = call.draft.add(call.name, ZeroPad(((before, 0),)), call.inputs, (length + before, channels))
-        call = Call(call.draft, layer, call.name, (padded,), call.shape)
-        padding = "valid"
-    return call.emit_activated(
-        Linear(Convolution(tuple(layer.strides), padding, tuple(layer.dilation_rate)), kernel, call.bias())
-    )
+    op = Convolution(tuple(layer.strides), layer.padding, tuple(layer.dilation_rate))
+    return call.emit_activated(Linear(op, layer.kernel.numpy(), call.bias()))
 
 
 def _average_pool(call: Call) -> int:

@@ -69,6 +69,10 @@ class Convolution:
 
     def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Apply the map to x (samples, *axes, channels in)."""
+        if self.padding == "causal":
+            before = self.dilation[0] * (kernel.shape[0] - 1)
+            x = tf.pad(x, ((0, 0), (before, 0), (0, 0)))
+            return tf.nn.convolution(x, kernel, self.strides, "VALID", dilations=self.dilation)
         return tf.nn.convolution(x, kernel, self.strides, self.padding.upper(), dilations=self.dilation)
 
 
@@ -336,17 +340,20 @@ class Graph:
 
     @property
     def first_layers(self) -> tuple[int, ...]:
-        """Positions of the weighted layers that read the input directly (through routes and pooling only)."""
-        open_ends = set(self.sources)
+        """Positions of the dense and convolution layers that read nothing but the input.
+
+        Routes, pooling, sums and unfolded batch normalisation may lie between.
+        """
+        reads_input = set(self.sources)
         found = []
         for position, node in enumerate(self.nodes):
-            if not open_ends.intersection(node.inputs):
+            if not node.inputs or not reads_input.issuperset(node.inputs):
                 continue
-            pooling = isinstance(node.op, Linear) and isinstance(node.op.map, AveragePool | GlobalAverage)
-            if isinstance(node.op, Linear) and not pooling:
+            weighted = isinstance(node.op, Linear) and isinstance(node.op.map, Dense | Convolution)
+            if weighted:
                 found.append(position)
             elif not isinstance(node.op, Activation):
-                open_ends.add(position)
+                reads_input.add(position)
         return tuple(found)
 
 
