@@ -58,6 +58,10 @@ class Explainer:
             inputs.check_grid(grid, self.network.input_shape)
         self._given_baseline = baseline
         self.batch_size = batch_size or block_size(self.network, dtype)
+        self._engine = self._engine_grid = None
+        self._needs_grid = call.method.uses_cells or inputs.is_labelled_map(baseline)
+        if grid is not None or not inputs.is_labelled_map(baseline):
+            self._bind(grid)
         self._identity = {
             "method": call.method.name,
             "parameters": call.parameters.model_dump(mode="json"),
@@ -70,10 +74,6 @@ class Explainer:
             "model_sha256": model_sha256,
             "xairt": __version__,
         }
-        self._engine = self._engine_grid = None
-        self._needs_grid = call.method.uses_cells or inputs.is_labelled_map(baseline)
-        if grid is not None or not inputs.is_labelled_map(baseline):
-            self._bind(grid)
 
     @property
     def label(self) -> str:
@@ -430,7 +430,7 @@ def _recent_explainer(model: tf.keras.Model, method: str, **options: Any) -> Exp
     """Return a cached explainer of the same model (by weights and configuration) and options, or make one."""
     chosen = ((name, _hashable(value)) for name, value in sorted(options.items()))
     # the object counts too: an explainer without a canonical graph computes with it, whatever becomes of it
-    key = (weakref.ref(model), _identified(model), method, *chosen)
+    key = (_identified(model), weakref.ref(model), method, *chosen)
     if key in _recent:
         _recent.move_to_end(key)
         return _recent[key]

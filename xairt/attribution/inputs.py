@@ -94,7 +94,7 @@ def read_samples(x: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype:
     hint = ""
     if array.shape == input_shape or (len(input_shape) == 1 and array.ndim == 2 and is_labelled_map(array)):
         keep = "x.expand_dims('sample')" if isinstance(array, xr.DataArray) else "x[None]"
-        hint = f"; for one sample give {keep} (command line: --select sample=3:4)"
+        hint = f"; for one sample give {keep}, shape {(1, *array.shape)} (command line: --select sample=3:4)"
     raise DataError(
         f"x has shape {tuple(array.shape)}, but the model takes (samples, {_text(input_shape)}): "
         f"reshape it{' or give maps and a grid' if len(input_shape) == 1 else ''}{hint}"
