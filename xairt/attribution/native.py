@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 from xairt.attribution.blocks import Block, Setting, compiled
-from xairt.attribution.lrp.methods import with_ledger
 from xairt.attribution.registry import MethodCall
 from xairt.errors import MethodError
 
@@ -76,12 +75,12 @@ class NativeEngine:
         MethodError
             If the method is not LRP.
         """
-        composite = getattr(self.call.method.build, "composite", None)
-        if composite is None:
+        make = getattr(self.call.method.build, "with_ledger", None)
+        if make is None:
             raise MethodError(f"{self.call.label} keeps no ledger: only the lrp methods do")
         if self._layers is None:
             outputs = self.setting.outputs
-            explain = with_ledger(self.setting, self.call.parameters, composite)
+            explain = make(self.setting, self.call.parameters)
 
             def run(x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> list:
                 return explain(Block(x, self.setting.target.chosen(outputs(x), indices), keys))[1]

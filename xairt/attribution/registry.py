@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from xairt.attribution import calls, controls, gradients, perturbation
+import tensorflow as tf
+
+from xairt.attribution import activations, calls, controls, gradients, perturbation
 from xairt.attribution.blocks import BlockMethod, Setting
 from xairt.attribution.legacy.analyzers import ANALYZERS
 from xairt.attribution.lrp import methods as lrp
@@ -33,14 +35,14 @@ class Method:
         Its checked parameters with defaults.
     build : callable or None
         Makes the native block function; None where only another engine has the method.
+    reference : str
+        Publication.
     promise : str
         What the sum of an attribution is, in words.
     signed : bool
         Whether an attribution may be negative.
     baseline : bool
         Whether a baseline is used.
-    reference : str
-        Publication.
     conventions : mapping
         For each accepted convention the parameters it sets where the user did not.
     """
@@ -48,10 +50,10 @@ class Method:
     name: str
     parameters: type[Parameters]
     build: Callable[[Setting, Any], BlockMethod] | None
-    promise: str
-    signed: bool
-    baseline: bool
     reference: str
+    promise: str = NOTHING
+    signed: bool = True
+    baseline: bool = False
     conventions: MappingProxyType[str, dict[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     uses_cells: bool = False
 
@@ -64,8 +66,17 @@ class Method:
 
 BACH = "Bach et al. 2015, doi:10.1371/journal.pone.0130140"
 MONTAVON = "Montavon et al. 2017, doi:10.1016/j.patcog.2016.11.008"
+MONTAVON_2019 = "Montavon et al. 2019, doi:10.1007/978-3-030-28954-6_10"
 LAPUSCHKIN = "Lapuschkin et al. 2019, doi:10.1038/s41467-019-08987-4"
 PRESET = "Alber et al. 2019, JMLR 20(93)"
+SIMONYAN = "Simonyan et al. 2014, arXiv:1312.6034"
+SHRIKUMAR = "Shrikumar et al. 2016, arXiv:1605.01713"
+SUNDARARAJAN = "Sundararajan et al. 2017, arXiv:1703.01365"
+SMILKOV = "Smilkov et al. 2017, arXiv:1706.03825"
+ZEILER = "Zeiler and Fergus 2014, arXiv:1311.2901"
+SPRINGENBERG = "Springenberg et al. 2015, arXiv:1412.6806"
+SELVARAJU = "Selvaraju et al. 2017, arXiv:1610.02391"
+ADEBAYO = "control of Adebayo et al. 2018, arXiv:1810.03292"
 
 
 def _convention(**parameters: Any) -> MappingProxyType:
@@ -75,9 +86,8 @@ def _convention(**parameters: Any) -> MappingProxyType:
 def _lrp(
     name: str, parameters: type[Parameters], composite: Callable, reference: str, **convention: Any
 ) -> Method:
-    return Method(
-        name, parameters, lrp.method(composite), CONSERVED, True, False, reference, _convention(**convention)
-    )
+    build = lrp.method(composite)
+    return Method(name, parameters, build, reference, CONSERVED, conventions=_convention(**convention))
 
 
 def _preset(name: str, alpha: float, beta: float, first: rules.Rule | None = None) -> Method:
@@ -85,11 +95,9 @@ def _preset(name: str, alpha: float, beta: float, first: rules.Rule | None = Non
     return _lrp(f"lrp.{name}", lrp.PresetParameters, composite, PRESET, bias="innvestigate")
 
 
-class DeepTaylorBoundedParameters(Parameters):
-    """Parameters of bounded deep Taylor decomposition."""
-
-    low: float = -1.0
-    high: float = 1.0
+def _deep_taylor(name: str, parameters: type[Parameters]) -> Method:
+    build = lrp.method(lrp.deep_taylor, start=tf.nn.relu)
+    return Method(name, parameters, build, MONTAVON, POSITIVE_OUTPUT, signed=False, conventions=_convention())
 
 
 class FlatUntilParameters(lrp.PresetParameters):
@@ -101,54 +109,31 @@ class FlatUntilParameters(lrp.PresetParameters):
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
-        Method(
-            "gradient",
-            Parameters,
-            gradients.gradient,
-            NOTHING,
-            True,
-            False,
-            "Simonyan et al. 2014, arXiv:1312.6034",
-        ),
-        Method(
-            "saliency",
-            Parameters,
-            gradients.saliency,
-            NOTHING,
-            False,
-            False,
-            "Simonyan et al. 2014, arXiv:1312.6034",
-        ),
-        Method(
-            "input_t_gradient",
-            Parameters,
-            gradients.input_t_gradient,
-            NOTHING,
-            True,
-            False,
-            "Shrikumar et al. 2016, arXiv:1605.01713",
-        ),
+        Method("gradient", Parameters, gradients.gradient, SIMONYAN),
+        Method("saliency", Parameters, gradients.saliency, SIMONYAN, signed=False),
+        Method("input_t_gradient", Parameters, gradients.input_t_gradient, SHRIKUMAR),
         Method(
             "integrated_gradients",
             gradients.IntegratedGradientsParameters,
             gradients.integrated_gradients,
+            SUNDARARAJAN,
             DIFFERENCE,
-            True,
-            True,
-            "Sundararajan et al. 2017, arXiv:1703.01365",
-            _convention(quadrature="innvestigate"),
+            baseline=True,
+            conventions=_convention(quadrature="innvestigate"),
         ),
+        Method("smoothgrad", gradients.SmoothGradParameters, gradients.smoothgrad, SMILKOV),
+        Method("deconvnet", Parameters, activations.deconvnet, ZEILER, conventions=_convention()),
         Method(
-            "smoothgrad",
-            gradients.SmoothGradParameters,
-            gradients.smoothgrad,
-            NOTHING,
-            True,
-            False,
-            "Smilkov et al. 2017, arXiv:1706.03825",
+            "guided_backprop",
+            Parameters,
+            activations.guided_backprop,
+            SPRINGENBERG,
+            conventions=_convention(),
         ),
+        Method("grad_cam", activations.GradCamParameters, activations.grad_cam, SELVARAJU, signed=False),
         _lrp("lrp.z", lrp.BiasParameters, lrp.z, BACH),
         _lrp("lrp.epsilon", lrp.EpsilonParameters, lrp.epsilon, BACH),
+        _lrp("lrp.gamma", lrp.GammaParameters, lrp.gamma, MONTAVON_2019),
         _lrp("lrp.alpha_beta", lrp.AlphaBetaParameters, lrp.alpha_beta, BACH, bias="innvestigate"),
         _lrp("lrp.z_plus_fast", lrp.LRPParameters, lrp.z_plus_fast, MONTAVON),
         _lrp("lrp.w_square", lrp.LRPParameters, lrp.w_square, MONTAVON),
@@ -161,54 +146,17 @@ METHODS: dict[str, Method] = {
             "lrp.sequential_preset_b_flat_until_idx",
             FlatUntilParameters,
             None,
-            NOTHING,
-            True,
-            False,
             PRESET,
-            _convention(),
+            conventions=_convention(),
         ),
-        Method("deep_taylor", Parameters, None, POSITIVE_OUTPUT, False, False, MONTAVON, _convention()),
+        _deep_taylor("deep_taylor", Parameters),
+        _deep_taylor("deep_taylor.bounded", lrp.DeepTaylorBoundedParameters),
         Method(
-            "deep_taylor.bounded",
-            DeepTaylorBoundedParameters,
-            None,
-            POSITIVE_OUTPUT,
-            False,
-            False,
-            MONTAVON,
-            _convention(),
+            "occlusion", perturbation.OcclusionParameters, perturbation.occlusion, ZEILER, uses_cells=True
         ),
-        Method(
-            "deconvnet",
-            Parameters,
-            None,
-            NOTHING,
-            True,
-            False,
-            "Zeiler and Fergus 2014, arXiv:1311.2901",
-            _convention(),
-        ),
-        Method(
-            "guided_backprop",
-            Parameters,
-            None,
-            NOTHING,
-            True,
-            False,
-            "Springenberg et al. 2015, arXiv:1412.6806",
-            _convention(),
-        ),
-        Method(
-            "occlusion",
-            perturbation.OcclusionParameters,
-            perturbation.occlusion,
-            NOTHING,
-            True,
-            False,
-            "Zeiler and Fergus 2014, arXiv:1311.2901",
-            uses_cells=True,
-        ),
-        Method("random", Parameters, controls.random, NOTHING, True, False, "control"),
+        Method("random", Parameters, controls.random, ADEBAYO),
+        Method("edge", Parameters, controls.edge, ADEBAYO, signed=False),
+        Method("input", Parameters, controls.input_itself, ADEBAYO),
     )
 }
 """Every method by its canonical name."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.lrp import rules
 from xairt.attribution.lrp.rules import Composite, Pot, Rule, Term
 from xairt.errors import UnsupportedLayerError
 from xairt.models.graph.nodes import (
@@ -58,10 +57,6 @@ INPUT_PARTS: dict[str, Callable[[tf.Tensor, Rule], tf.Tensor]] = {
 """Parts that are the same for every sample have a sample axis of one."""
 
 
-POOLING = rules.z("ignore")
-"""Average pooling has its own rule, whatever the method: it shares in proportion to its inputs."""
-
-
 def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
     """Return the rule of every linear node by its position.
 
@@ -83,7 +78,7 @@ def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
         if not isinstance(node.op, Linear):
             continue
         if isinstance(node.op.map, AveragePool | GlobalAverage):
-            assigned[position] = POOLING
+            assigned[position] = composite.pooling
         elif position in first:
             assigned[position] = composite.first
         elif composite.scale is not None and isinstance(node.op.map, Scale):
@@ -125,7 +120,8 @@ class RelevancePass:
                     self.kernels[position, term.weight] = self._part(
                         position, WEIGHT_PARTS, term.weight, op.kernel
                     )
-                self.biases[position, pot.bias] = self._part(position, BIAS_PARTS, pot.bias, op.bias)
+                for name in (pot.bias, pot.further_bias):
+                    self.biases[position, name] = self._part(position, BIAS_PARTS, name, op.bias)
 
     def _part(self, position: int, parts: dict, name: str, array: np.ndarray | None) -> tf.Tensor | None:
         """Return a part of a layer's weight as a tensor, None where there is nothing but zeros."""
@@ -205,15 +201,35 @@ class RelevancePass:
         share, kept = tf.zeros_like(a), dict.fromkeys(LEDGER, tf.zeros(tf.shape(a)[:1], a.dtype))
         for pot in rule.pots:
             terms = self._live_terms(position, pot)
-            bias = self.biases[position, pot.bias]
+            bias = self._bias(position, pot)
             denominator = self._denominator(position, a, product, rule, terms, bias)
-            per_unit, entries = self._divide(pot, arriving * pot.share, denominator, bias)
+            amount = self._amount(position, pot, product, arriving)
+            per_unit, entries = self._divide(pot, amount, denominator, bias)
             kept = {name: kept[name] + entries[name] for name in LEDGER}
             for term in terms:
                 kernel = self.kernels[position, term.weight]
                 back = pull_back(lambda v, k=kernel: apply(v, k), a, per_unit)
                 share = share + term.factor * INPUT_PARTS[term.activation](a, rule) * back
         return share, kept
+
+    def _bias(self, position: int, pot: Pot) -> tf.Tensor | None:
+        """Return what a pot's denominator holds of the bias, None where that is nothing."""
+        bias, further = self.biases[position, pot.bias], self.biases[position, pot.further_bias]
+        if further is None:
+            return bias
+        return pot.bias_factor * further if bias is None else bias + pot.bias_factor * further
+
+    def _amount(self, position: int, pot: Pot, product: tf.Tensor, arriving: tf.Tensor) -> tf.Tensor:
+        """Return the relevance that a pot shares out."""
+        if pot.where == "all":
+            return arriving * pot.share
+        bias = self.evaluator.biases.get(position)
+        if pot.bias == "none" or bias is None:
+            z = product
+        else:
+            z = product + bias
+        chosen = z >= 0 if pot.where == "positive" else z < 0
+        return tf.where(chosen, arriving * pot.share, tf.zeros_like(arriving))
 
     def _live_terms(self, position: int, pot: Pot) -> list[Term]:
         """Return the terms that are not zero for every input."""

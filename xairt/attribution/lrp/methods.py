@@ -94,6 +94,27 @@ class AlphaBetaParameters(BiasParameters):
         return self
 
 
+class GammaParameters(BiasParameters):
+    """Parameters of the gamma rule."""
+
+    gamma: float = Field(
+        0.25, ge=0, allow_inf_nan=False, description="how much contributions of z's sign are raised"
+    )
+
+
+class DeepTaylorBoundedParameters(Parameters):
+    """Parameters of bounded deep Taylor decomposition: the range of the inputs."""
+
+    low: float = Field(-1.0, allow_inf_nan=False, description="lowest value that an input can have")
+    high: float = Field(1.0, allow_inf_nan=False, description="highest value that an input can have")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DeepTaylorBoundedParameters:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must lie below high ({self.high})")
+        return self
+
+
 class PresetParameters(BiasParameters):
     """Parameters of the sequential presets."""
 
@@ -131,6 +152,21 @@ def flat(p: LRPParameters) -> rules.Composite:
     return rules.Composite(rules.flat())
 
 
+def gamma(p: GammaParameters) -> rules.Composite:
+    """Return the gamma rule for every layer."""
+    return rules.Composite(rules.gamma(p.gamma, p.bias), scale=rules.gamma(p.gamma))
+
+
+def deep_taylor(p: Parameters) -> rules.Composite:
+    """Return deep Taylor decomposition (Montavon et al. 2017) as iNNvestigate has it.
+
+    z+ without bias in weighted layers, the bounded rule at the input if bounds are given, equal shares in
+    average pooling.
+    """
+    first = rules.bounded(p.low, p.high) if isinstance(p, DeepTaylorBoundedParameters) else None
+    return rules.Composite(rules.alpha_beta(1, 0, "ignore"), first=first, pooling=rules.flat())
+
+
 def preset(
     alpha: float, beta: float, first: rules.Rule | None = None
 ) -> Callable[[PresetParameters], rules.Composite]:
@@ -143,34 +179,43 @@ def preset(
     )
 
 
-def method(composite: Callable[[Any], rules.Composite]) -> Callable[[Setting, LRPParameters], BlockMethod]:
-    """Return the builder of an LRP method from the rules it puts on the layers."""
+def method(
+    composite: Callable[[Any], rules.Composite], start: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+) -> Callable[[Setting, LRPParameters], BlockMethod]:
+    """Return the builder of an LRP method from the rules it puts on the layers.
+
+    `start` is applied to the explained output: what relevance starts from.
+    """
 
     def build(setting: Setting, parameters: LRPParameters) -> BlockMethod:
-        explain = with_ledger(setting, parameters, composite)
+        explain = with_ledger(setting, parameters, composite, start)
 
         def explain_without_layers(block: Block) -> Explained:
             return explain(block)[0]
 
         return explain_without_layers
 
-    build.composite = composite
+    build.with_ledger = lambda setting, parameters: with_ledger(setting, parameters, composite, start)
     return build
 
 
 def with_ledger(
-    setting: Setting, parameters: LRPParameters, composite: Callable[[Any], rules.Composite]
+    setting: Setting,
+    parameters: LRPParameters,
+    composite: Callable[[Any], rules.Composite],
+    start: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> Callable[[Block], tuple[Explained, list[tuple[str, dict[str, tf.Tensor]]]]]:
     """Return the function from a block to its explanation and the ledger of every layer."""
     graph = setting.network.require_graph()
     chosen = composite(parameters)
-    if parameters.input_layer_rule is not None:
+    input_rule = getattr(parameters, "input_layer_rule", None)
+    if input_rule is not None:
         if not graph.first_layers:
             raise MethodError(
                 f"model '{setting.network.name}' has no weighted layer that reads the input alone and directly: "
                 "leave input_layer_rule out"
             )
-        chosen = replace(chosen, first=parameters.input_layer_rule.rule())
+        chosen = replace(chosen, first=input_rule.rule())
     evaluator = setting.network.evaluator(setting.dtype)
     guard = INNVESTIGATE_ZERO_GUARD if setting.convention == "innvestigate" else 0.0
     relevance_pass = RelevancePass(evaluator, assign(graph, chosen), guard)
@@ -178,25 +223,31 @@ def with_ledger(
     def explain(block: Block) -> tuple[Explained, list]:
         values, products = evaluator.forward(block.x)
         outputs = tuple(values[i] for i in graph.outputs)
-        start = start_relevance(setting, outputs, block.indices)
-        (relevance,), layers = relevance_pass(values, products, start)
-        explained = setting.target.select(outputs, block.indices)
+        (relevance,), layers = relevance_pass(
+            values, products, start_relevance(setting, outputs, block.indices, start)
+        )
+        explained = start(setting.target.select(outputs, block.indices))
         kept = totals(layers, explained)
         return Explained(relevance, explained - sum(kept.values()), kept), layers
 
     return explain
 
 
-def start_relevance(setting: Setting, outputs: tuple[tf.Tensor, ...], indices: tf.Tensor) -> list[tf.Tensor]:
+def start_relevance(
+    setting: Setting,
+    outputs: tuple[tf.Tensor, ...],
+    indices: tf.Tensor,
+    start: Callable[[tf.Tensor], tf.Tensor],
+) -> list[tf.Tensor]:
     """Return the relevance that starts at each output: output times derivative of the target.
 
     For an index that is the explained output alone; for a mean over a region it is the region's
-    values divided by their number.
+    values divided by their number. `start` (identity, or ReLU) is applied to the target.
     """
     outputs = tuple(tf.identity(output) for output in outputs)  # two outputs may be one tensor
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(outputs)
-        target = setting.target.select(outputs, indices)
+        target = start(setting.target.select(outputs, indices))
     slopes = tape.gradient(target, outputs, unconnected_gradients="zero")
     return [output * slope for output, slope in zip(outputs, slopes, strict=True)]
 

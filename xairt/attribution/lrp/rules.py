@@ -16,7 +16,7 @@ Lapuschkin et al. 2019 (doi:10.1038/s41467-019-08987-4, flat).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Part = Literal["a", "a+", "a-", "1", "low", "high"]
@@ -41,12 +41,19 @@ class Term:
 
 @dataclass(frozen=True)
 class Pot:
-    """Shares out `share` of the relevance over its terms; see the module's formula."""
+    """Shares out `share` of the relevance over its terms; see the module's formula.
+
+    `bias` is added to the denominator, and `bias_factor` times `further_bias` (the gamma rule needs
+    two parts). `where` restricts the pot to outputs whose z is positive or negative.
+    """
 
     terms: tuple[Term, ...]
     share: float = 1.0
     bias: BiasPart = "none"
     epsilon: float = 0.0
+    further_bias: BiasPart = "none"
+    bias_factor: float = 0.0
+    where: Literal["all", "positive", "negative"] = "all"
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,23 @@ def alpha_beta(alpha: float, beta: float, bias: Bias = "canonical") -> Rule:
     return Rule("alpha_beta", tuple(pots))
 
 
+def gamma(gamma: float = 0.25, bias: Bias = "canonical") -> Rule:
+    """Return the gamma rule (Montavon et al. 2019, doi:10.1007/978-3-030-28954-6_10, section 10.2.3).
+
+    Contributions of the sign of z_j are raised by the factor 1 + gamma. For inputs that are never
+    negative and positive z_j that is w + gamma * w+ in place of w; the general form treats positive
+    and negative z_j alike.
+    """
+
+    def pot(where: Literal["positive", "negative"], raised: tuple[Term, ...], further: BiasPart) -> Pot:
+        terms = (Term("a", "w"), *(Term(t.activation, t.weight, gamma) for t in raised))
+        if bias == "ignore":
+            return Pot(terms, where=where)
+        return Pot(terms, bias="b", further_bias=further, bias_factor=gamma, where=where)
+
+    return Rule("gamma", (pot("positive", POSITIVE, "b+"), pot("negative", NEGATIVE, "b-")))
+
+
 def z_plus_fast() -> Rule:
     """Return the z+ rule as it is for inputs that are never negative (Montavon et al. 2017, eq. 13)."""
     return Rule("z_plus_fast", (Pot((Term("a", "w+"),)),))
@@ -124,9 +148,12 @@ class Composite:
     scale : Rule or None
         For batch normalisation that could not be folded, where it has a rule of its own: the method's,
         always with canonical bias.
+    pooling : Rule
+        For average pooling: in proportion to the inputs.
     """
 
     default: Rule
     convolution: Rule | None = None
     first: Rule | None = None
     scale: Rule | None = None
+    pooling: Rule = field(default_factory=lambda: z("ignore"))

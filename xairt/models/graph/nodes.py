@@ -383,13 +383,17 @@ class Evaluator:
         self.kernels = {i: tf.constant(op.kernel, self.dtype) for i, op in linear.items()}
         self.biases = {i: tf.constant(op.bias, self.dtype) for i, op in linear.items() if op.bias is not None}
 
-    def forward(self, *inputs: tf.Tensor) -> tuple[list[tf.Tensor], dict[int, tf.Tensor]]:
+    def forward(
+        self, *inputs: tf.Tensor, relu: Callable[[tf.Tensor], tf.Tensor] | None = None
+    ) -> tuple[list[tf.Tensor], dict[int, tf.Tensor]]:
         """Compute all nodes.
 
         Parameters
         ----------
         *inputs : tf.Tensor
             One tensor (samples, ...) per input of the network, in the evaluator's dtype.
+        relu : callable, optional
+            Takes the place of the ReLU; for methods that change its gradient.
 
         Returns
         -------
@@ -409,6 +413,8 @@ class Evaluator:
                 products[position] = node.op.map(arguments[0], self.kernels[position])
                 bias = self.biases.get(position)
                 values.append(products[position] if bias is None else products[position] + bias)
+            elif relu is not None and isinstance(node.op, Activation) and node.op.name == "relu":
+                values.append(relu(arguments[0]))
             else:
                 values.append(node.op.forward(*arguments))
         return values, products
