@@ -20,7 +20,7 @@ from xairt.errors import MethodError, suggest
 NOTHING = "nothing"
 DIFFERENCE = "f(x) - f(baseline)"
 CONSERVED = "f(x) - absorbed_by_bias - lost_to_stabiliser - lost_to_empty_pot"
-POSITIVE_OUTPUT = "f(x) where f(x) > 0, else 0"
+POSITIVE_OUTPUT = "max(f(x), 0) - lost_to_empty_pot"
 
 
 @dataclass(frozen=True)
