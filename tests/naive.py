@@ -156,6 +156,13 @@ def dense_rule(rule, a, w, b, z, relevance):
         return alpha * plus @ divide(relevance, plus.sum(0) + b_plus) - beta * minus @ divide(
             relevance, minus.sum(0) + b_minus
         )
+    if name == "gamma":
+        gamma, bias = p
+        held = 0 * b if bias == "ignore" else b
+        total = terms.sum(0) + held
+        raised = np.where(total >= 0, np.maximum(terms, 0), np.minimum(terms, 0))
+        raised_bias = np.where(total >= 0, np.maximum(held, 0), np.minimum(held, 0))
+        return (terms + gamma * raised) @ divide(relevance, total + gamma * (raised.sum(0) + raised_bias))
     if name == "z_plus_fast":
         share = a[:, None] * np.maximum(w, 0)
     elif name == "w_square":

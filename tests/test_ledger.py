@@ -19,6 +19,7 @@ LRP = (
     "lrp.z",
     "lrp.epsilon(epsilon=0.1)",
     "lrp.epsilon(epsilon=0.01, bias=False)",
+    "lrp.gamma",
     "lrp.alpha_1_beta_0",
     "lrp.alpha_2_beta_1",
     "lrp.alpha_2_beta_1_IB",

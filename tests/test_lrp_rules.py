@@ -17,6 +17,8 @@ RULES = {
     'lrp.z(bias="ignore")': ("z", "ignore"),
     "lrp.epsilon(epsilon=0.25)": ("epsilon", 0.25, "canonical"),
     "lrp.epsilon(epsilon=0.01, bias=False)": ("epsilon", 0.01, "ignore"),
+    "lrp.gamma(gamma=0.4)": ("gamma", 0.4, "canonical"),
+    'lrp.gamma(gamma=2, bias="ignore")': ("gamma", 2, "ignore"),
     "lrp.alpha_1_beta_0": ("alpha_beta", 1, 0, "canonical"),
     "lrp.alpha_1_beta_0_IB": ("alpha_beta", 1, 0, "ignore"),
     "lrp.alpha_2_beta_1": ("alpha_beta", 2, 1, "canonical"),
