@@ -77,7 +77,8 @@ def bars(figure):
 
 
 def mesh(ax):
-    return next(c for c in ax.collections if isinstance(c, mpl.collections.QuadMesh))
+    """The cells with values: drawn last, above the grey of the cells without."""
+    return [c for c in ax.collections if isinstance(c, mpl.collections.QuadMesh)][-1]
 
 
 def outlines(ax):
@@ -106,12 +107,14 @@ SEAMS = [
 def test_the_globe_is_covered_without_gap(projection, centre, convention):
     full = xr.ones_like(field(LAT, CONVENTIONS[convention]))
     look = {"projection": projection, "central_longitude": centre, "vlim": (0, 1)}
-    land = np.abs(render(plain(full * np.nan, **look)) - to_rgb(LAND)).max(axis=-1) < 0.01
-    inside = binary_erosion(land, iterations=2)
-    assert inside.mean() > 0.3
     figure = plain(full, **look)
-    colour = mesh(figure.axes[0]).cmap(1.0)[:3]
+    ax = figure.axes[0]
+    colour = mesh(ax).cmap(1.0)[:3]
     off = np.abs(render(figure) - colour).max(axis=-1)
+    mesh(ax).remove()
+    ax.set_facecolor("lime")
+    inside = binary_erosion(np.abs(render(figure) - to_rgb("lime")).max(axis=-1) < 0.01, iterations=2)
+    assert inside.mean() > 0.3
     assert off[inside].max() < 0.02
 
 
@@ -161,12 +164,34 @@ def test_land_is_grey_and_coastlines_are_embedded():
     da[:, :18] = np.nan
     figure = plots.map(da, central_longitude=90, colorbar=False)
     ax = figure.axes[0]
-    assert ax.get_facecolor()[:3] == to_rgb(LAND)
     assert outlines(ax) == 1
     picture = render(figure)
     centre = picture[picture.shape[0] // 2 - 4, picture.shape[1] // 2 - 3]
     np.testing.assert_allclose(centre, to_rgb(LAND), atol=0.01)
     assert outlines(plain(da).axes[0]) == 0
+
+
+def share_of(picture, colour):
+    return (np.abs(picture - to_rgb(colour)).max(axis=-1) < 0.01).mean()
+
+
+@pytest.mark.parametrize("projection", ["Robinson", "PlateCarree", "NorthPolarStereo"])
+def test_what_lies_outside_the_grid_is_white(projection):
+    look = {"projection": projection, "central_longitude": 0, "extent": (-180, 180, 0, 80)}
+    box = field(np.arange(32.0, 57.0, 4.0), np.arange(160.0, 201.0, 4.0))
+    empty = box.copy()
+    empty[2:5, 3:8] = np.nan
+    figure = plain(box, **look)
+    figure.axes[0].spines["geo"].set_visible(False)  # its rim has every shade of grey
+    assert share_of(render(figure), LAND) == 0
+    figure = plain(empty, **look)
+    figure.axes[0].spines["geo"].set_visible(False)
+    grey = share_of(render(figure), LAND)
+    mesh(figure.axes[0]).remove()
+    whole = share_of(render(figure), LAND)  # the grey lies below all cells: no seam beside values
+    assert 0.1 < grey / whole < 0.3
+    figure.axes[0].collections[0].remove()
+    assert share_of(render(figure), LAND) == 0
 
 
 @pytest.mark.parametrize(("lat", "lon"), [ATLANTIC, PACIFIC])
@@ -195,6 +220,23 @@ def test_extent_across_the_date_line_and_out_of_sight():
         plots.map(field(*PACIFIC), projection="Orthographic", central_longitude=0)
 
 
+@pytest.mark.parametrize(("projection", "pole"), [("NorthPolarStereo", 90), ("SouthPolarStereo", -90)])
+def test_polar_maps_show_their_hemisphere(projection, pole):
+    def shown(da, **look):
+        ax = plain(da, projection=projection, **look).axes[0]
+        edge = ax.projection.transform_points(
+            ccrs.PlateCarree(), np.zeros(1), np.array([np.sign(pole) * 30.0])
+        )
+        return np.array([*ax.get_xlim(), *ax.get_ylim()]) / np.hypot(*edge[0, :2])
+
+    globe = field(LAT, CONVENTIONS["5..355"])
+    assert shown(globe) == pytest.approx([-1, 1, -1, 1], abs=1e-3)
+    assert np.abs(shown(globe, extent=(0, 360, *sorted((np.sign(pole) * 60, pole))))).max() < 0.5
+    polar = globe.sel(lat=globe.lat[np.abs(globe.lat - pole) < 40])
+    assert np.abs(shown(polar)).max() < 0.7
+    assert np.abs(shown(field(np.arange(-20.0, 21.0, 5.0), PACIFIC[1]))).max() > 1.2
+
+
 @pytest.mark.parametrize("lat", [np.arange(-88, 89, 2.0), np.array([-89.5, -40, -10, 0, 30, 89.5])])
 def test_edges_stay_between_the_poles(lat):
     figure = plain(field(lat, CONVENTIONS["0..350"]), projection="PlateCarree")
@@ -221,12 +263,47 @@ def test_positive_values_start_at_zero():
     assert image.cmap.name == "YlOrRd"
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan])
-def test_empty_maps_are_drawn(value, tmp_path):
-    da = field(*PACIFIC) * 0 + value
-    figure = plots.map(da, save=tmp_path / "empty.png", normalise="max")
-    assert mesh(figure.axes[0]).get_clim() == (0, 1)
+def shown_words(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_maps_without_values_say_so(tmp_path):
+    figure = plots.map(field(*PACIFIC) * np.nan, save=tmp_path / "empty.png", normalise="max")
+    assert shown_words(figure.axes[0]) == ["no data"]
+    assert not bars(figure)
     assert (tmp_path / "empty.png").stat().st_size > 1000
+    assert shown_words(plots.map(field(*PACIFIC)).axes[0]) == []
+
+
+def test_maps_of_zeros_say_so():
+    zeros = field(*PACIFIC) * 0
+    zeros[0, 0] = np.nan
+    figure = plots.map(zeros, title="quiet")
+    assert figure.axes[0].get_title() == "quiet\nall zero"
+    render(figure)
+    (bar,) = bars(figure)
+    assert [label.get_text() for label in bar.get_xticklabels()] == ["0"]
+    assert bar_label(bar) == bar_label(bars(plots.map(field(*PACIFIC)))[0])
+    (bar,) = bars(plots.map(zeros, vlim=2))
+    assert len(bar.get_xticks()) > 2
+    assert plots.map(field(*PACIFIC)).axes[0].get_title() == ""
+
+
+@pytest.mark.parametrize("share", ["panel", "row"])
+def test_panels_without_values_stay_level(share):
+    ds, truth = result()
+    ds["attribution"][1, :2] = np.nan
+    ds["attribution"][0, 1] = truth[1] = np.nan
+    figure = plots.maps(ds, truth, samples=(0, 1), share=share, coastlines=False)
+    render(figure)
+    axes = geo_axes(figure)
+    assert axes[2].get_title() == "gradient\nr undefined (no data)"
+    empty = [False, False, True, True, True, True]
+    assert ["no data" in shown_words(ax) for ax in axes] == empty
+    assert len(bars(figure)) == (2 if share == "panel" else 1)
+    boxes = np.array([ax.get_position().bounds for ax in axes]).reshape(2, 3, 4)
+    np.testing.assert_allclose(np.ptp(boxes[..., 1], axis=1), 0, atol=1e-3)
+    np.testing.assert_allclose(np.ptp(boxes[..., 0], axis=0), 0, atol=1e-3)
 
 
 def test_robust_limits_are_named_and_marked():
@@ -304,6 +381,12 @@ def test_projection_objects_names_and_notebooks():
         ({"projection": "Robinsen"}, "projection 'Robinsen' is unknown; did you mean 'Robinson'?"),
         ({"projection": "Projection"}, "projection 'Projection' is unknown"),
         ({"projection": "UTM"}, r"projection UTM needs arguments; pass cartopy.crs.UTM\(...\)"),
+        ({"central_longitude": np.nan}, "central_longitude nan is not a longitude; give degrees east"),
+        ({"central_longitude": -np.inf}, "central_longitude -inf is not a longitude"),
+        ({"central_longitude": 5000}, r"central_longitude 5000 is not .* in -360 .. 360"),
+        ({"central_longitude": "west"}, "central_longitude 'west' is not a longitude"),
+        ({"extent": (np.inf, 5, 0, 9)}, "extent has longitudes inf .. 5; give degrees east"),
+        ({"extent": (0, np.nan, 0, 9)}, "extent has longitudes 0 .. nan"),
         ({"projection": "RotatedPole", "central_longitude": 3}, "RotatedPole has no central longitude"),
         (
             {"projection": ccrs.Robinson(), "central_longitude": 3},
@@ -437,7 +520,12 @@ def test_land_does_not_count_in_the_correlation():
     titles = [
         ax.get_title() for ax in geo_axes(plots.maps({"same": maps, "minus": -maps, "flat": maps * 0}, truth))
     ]
-    assert titles == ["truth", "same\nr = 1.00", "minus\nr = -1.00", "flat\nr undefined (constant map)"]
+    assert titles == [
+        "truth",
+        "same\nr = 1.00",
+        "minus\nr = -1.00",
+        "flat\nall zero\nr undefined (constant map)",
+    ]
 
 
 def test_rows_are_named_by_time():

@@ -14,7 +14,9 @@ from xairt.errors import DataError, suggest
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "YlOrRd"
 LAND = "0.8"
-"""Light grey: land, and every other cell without a value."""
+"""Light grey: land, and every other cell of the grid without a value."""
+NO_DATA = "white"
+"""Where the grid has no cells."""
 
 Normalise = Literal["max", "sum"] | None
 

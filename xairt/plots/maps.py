@@ -1,15 +1,14 @@
 """Maps of attributions: one map, or truth beside methods for several samples.
 
 Cells are drawn with computed edges, split at the cut of the projection; land and other cells without a value
-are light grey. Signed values get a diverging colour map symmetric about zero, non-negative ones a sequential
-map from zero. Coastlines come from the package, nothing is downloaded. Figures do not belong to pyplot: none
-has to be closed, and no global setting changes.
+are light grey, what lies outside the grid is white. Signed values get a diverging colour map symmetric about
+zero, non-negative ones a sequential map from zero. Coastlines come from the package, nothing is downloaded.
+Figures do not belong to pyplot: none has to be closed, and no global setting changes.
 """
 
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -18,9 +17,9 @@ import numpy as np
 import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from xairt.data import natural_earth
@@ -29,6 +28,7 @@ from xairt.grid import Grid, latitude_edges, longitude_edges
 from xairt.metrics import pearson
 from xairt.plots.colours import (
     LAND,
+    NO_DATA,
     ColourScale,
     Normalise,
     bar_exponent,
@@ -46,6 +46,7 @@ from xairt.plots.style import (
     TITLE_SIZE,
     new_figure,
     save_figure,
+    wrap_label,
 )
 
 Share = Literal["row", "column", "all", "panel"]
@@ -109,11 +110,15 @@ def map(
 ) -> Figure:
     """Draw one field on a map.
 
+    The colour map is chosen by the sign of all samples of a method, so that its maps can be compared: for one
+    field, by the sign of that field. A field without any value is marked "no data" and has no colour bar, one
+    of zeros alone is marked "all zero".
+
     Parameters
     ----------
     da
         DataArray with latitude and longitude (dimensions of size 1 are dropped), or a vector (n_valid,) or a
-        plain map (nlat, nlon) with `grid`. NaN is drawn as land.
+        plain map (nlat, nlon) with `grid`. NaN is drawn as land, what lies outside the grid is white.
     grid
         Grid of values without coordinates.
     ax
@@ -122,9 +127,10 @@ def map(
     projection
         Name of a cartopy projection or a projection.
     central_longitude
-        Degrees east, for a projection given by name. None: 180 for a field around the globe, else its middle.
+        Degrees east, -360 .. 360, for a projection given by name. None: 180 for a field around the globe, else its middle.
     extent
-        (west, east, south, north) in degrees to show. None: the globe for a global field, else the field.
+        (west, east, south, north) in degrees to show. None: the globe for a global field, else the field; on
+        polar stereographic projections what lies poleward of 30 degrees.
     cmap
         Colour map or name. None: diverging for signed values, sequential for non-negative ones.
     vlim
@@ -170,10 +176,11 @@ def map(
     if ax is None:
         ax = _axes(new_figure(), panel, look, (1, 1, 1))
     _draw(ax, panel, scale, look, _SINGLE_WIDTH)
-    if colorbar:
+    with_bar = colorbar and _has_data([panel])
+    if with_bar:
         _colour_bar([ax], [panel], scale, look, "bottom", _SINGLE_WIDTH)
     if new:
-        height = _SINGLE_WIDTH * _aspect(ax) + _TITLE_HEIGHT * bool(title) + _BAR_HEIGHT * colorbar
+        height = _SINGLE_WIDTH * _aspect(ax) + _title_height([ax]) + _BAR_HEIGHT * with_bar
         ax.figure.set_size_inches(_SINGLE_WIDTH, height)
     if save is not None:
         save_figure(ax.figure, save)
@@ -209,6 +216,8 @@ def maps(
     default is one scale per row: attributions of one sample share a quantity, and a method that gives more or
     less than the truth shows it. Panels whose attribute `units` differ never share a scale. Methods whose
     scales differ by nature (a gradient and a relevance) need `share="panel"`, or `normalise="max"`.
+    The colour map is chosen by the sign of all samples of a method, drawn or not: diverging for all panels of
+    a scale if any of their methods has a negative value.
 
     Parameters
     ----------
@@ -257,8 +266,10 @@ def maps(
     names = [sample_name(first, i) for i in _positions(samples, first)]
     _name_rows(figure, names)
     if title:
-        figure.suptitle(title, fontsize=TITLE_SIZE + 1)
-        figure.set_figheight(figure.get_figheight() + _TITLE_HEIGHT)
+        words = wrap_label(title, int(figure.get_figwidth() * CHARACTERS_PER_INCH))
+        figure.suptitle(words, fontsize=TITLE_SIZE + 1)
+        height = _TITLE_HEIGHT + _LINE_HEIGHT * words.count("\n")
+        figure.set_figheight(figure.get_figheight() + height)
     if save is not None:
         save_figure(figure, save)
     return figure
@@ -276,16 +287,17 @@ def _figure(panels: Sequence[_Panel], look: _Look, share: Share, colorbar: bool)
         scale = look.scale(members)
         for ax, panel in zip(group_axes, members, strict=True):
             _draw(ax, panel, scale, look, width)
-        if not colorbar:
-            continue
-        if share == "row" and len(group) == columns > 1:
+        in_row = share == "row" and len(group) == columns > 1
+        if colorbar and not _has_data(members):
+            for ax in group_axes:  # maps stay level with those that have a colour bar
+                ax.set_anchor("E" if in_row else "S")
+        elif colorbar and in_row:
             _colour_bar(group_axes, members, scale, look, "right", width * _aspect(group_axes[0]))
             beside = 1
-        else:
+        elif colorbar:
             _colour_bar(group_axes, members, scale, look, "bottom", width * len({p.column for p in members}))
             below = rows if share in ("row", "panel") else 1
-    lines = max(ax.get_title().count("\n") for ax in axes)
-    height = width * _aspect(axes[0]) + _TITLE_HEIGHT + _LINE_HEIGHT * lines
+    height = width * _aspect(axes[0]) + _title_height(axes)
     figure.set_size_inches(
         width * columns + _ROW_NAME_WIDTH + _BAR_HEIGHT * beside, height * rows + _BAR_HEIGHT * below
     )
@@ -336,14 +348,15 @@ def _panels(
         for column, (label, maps) in enumerate(chosen.items(), start=truth is not None):
             panel = _panel(maps, i, (row, column), label, look)
             if truth is not None:
-                panel = panel._replace(note=_correlation(truth.values[i], maps.values[i]))
+                notes = panel.note, _correlation(truth.values[i], maps.values[i])
+                panel = panel._replace(note="\n".join(filter(None, notes)))
             panels.append(panel)
     return panels
 
 
 def _panel(maps: xr.DataArray, i: int, place: tuple[int, int], title: str, look: _Look) -> _Panel:
     values = np.asarray(maps.values[i], np.float64)
-    attrs = maps.attrs
+    attrs, finite = maps.attrs, values[np.isfinite(values)]
     quantity = attrs.get("long_name") or attrs.get("standard_name") or maps.name or "attribution"
     return _Panel(
         *place,
@@ -351,7 +364,7 @@ def _panel(maps: xr.DataArray, i: int, place: tuple[int, int], title: str, look:
         latitude_edges(maps["lat"].values),
         longitude_edges(maps["lon"].values),
         title,
-        "",
+        "all zero" if finite.size and not finite.any() else "",
         str(quantity),
         None if look.normalise or attrs.get("units") == "1" else attrs.get("units"),
         bool((maps.values < 0).any()),  # of all samples: one method, one kind of colour map
@@ -359,6 +372,8 @@ def _panel(maps: xr.DataArray, i: int, place: tuple[int, int], title: str, look:
 
 
 def _correlation(truth: NDArray[Any], attribution: NDArray[Any]) -> str:
+    if (np.isfinite(truth) & np.isfinite(attribution)).sum() < 2:
+        return "r undefined (no data)"
     r = pearson(truth.ravel(), attribution.ravel())
     return "r undefined (constant map)" if np.isnan(r) else f"r = {r:.2f}"
 
@@ -377,10 +392,33 @@ def _axes(figure: Figure, panel: _Panel, look: _Look, place: tuple[int, int, int
     return figure.add_subplot(*place, projection=projection)
 
 
+def _has_data(panels: Sequence[_Panel]) -> bool:
+    return any(np.isfinite(p.values).any() for p in panels)
+
+
 def _draw(ax: GeoAxes, panel: _Panel, scale: ColourScale, look: _Look, width: float) -> None:
     """Draw one map, with its outlines and title, on axes of `width` inches."""
-    ax.set_facecolor(LAND)
-    mesh = build_mesh(panel.values, panel.lat, panel.lon, ax.projection)
+    ax.set_facecolor(NO_DATA)
+    missing = ~np.isfinite(panel.values)
+    if missing.any():  # grey below the whole grid: no seam beside the cells with values
+        _draw_cells(ax, panel, np.zeros(missing.shape), ColourScale(ListedColormap([LAND]), 0, 1, ""))
+    if missing.all():
+        place = {"transform": ax.transAxes, "ha": "center", "va": "center", "zorder": 5}
+        ax.text(0.5, 0.5, "no data", fontsize=TITLE_SIZE, bbox={"fc": "white", "ec": "none"}, **place)
+    _draw_cells(ax, panel, panel.values, scale)
+    if look.coastlines:
+        style = {"facecolor": "none", "edgecolor": "black", "linewidth": COAST_WIDTH}
+        ax.add_geometries(natural_earth.coastlines(), ccrs.PlateCarree(), **style)
+    set_limits(ax, panel.lat, panel.lon, look.extent)
+    ax.spines["geo"].set_linewidth(2 * COAST_WIDTH)
+    title = wrap_label(panel.title, int(width * CHARACTERS_PER_INCH))
+    title = "\n".join(filter(None, (title, panel.note)))
+    if title:
+        ax.set_title(title, fontsize=TITLE_SIZE)
+
+
+def _draw_cells(ax: GeoAxes, panel: _Panel, values: NDArray[Any], scale: ColourScale) -> None:
+    mesh = build_mesh(values, panel.lat, panel.lon, ax.projection)
     ax.pcolormesh(
         mesh.lon,
         mesh.lat,
@@ -391,15 +429,12 @@ def _draw(ax: GeoAxes, panel: _Panel, scale: ColourScale, look: _Look, width: fl
         vmax=scale.vmax,
         rasterized=True,
     )
-    if look.coastlines:
-        style = {"facecolor": "none", "edgecolor": "black", "linewidth": COAST_WIDTH}
-        ax.add_geometries(natural_earth.coastlines(), ccrs.PlateCarree(), **style)
-    set_limits(ax, panel.lat, panel.lon, look.extent)
-    ax.spines["geo"].set_linewidth(2 * COAST_WIDTH)
-    title = textwrap.fill(panel.title, int(width * CHARACTERS_PER_INCH))
-    title = f"{title}\n{panel.note}" if panel.note else title
-    if title:
-        ax.set_title(title, fontsize=TITLE_SIZE)
+
+
+def _title_height(axes: Sequence[GeoAxes]) -> float:
+    """Return the inches that the tallest title of some maps needs."""
+    lines = max(len(ax.get_title().splitlines()) for ax in axes)
+    return _TITLE_HEIGHT + _LINE_HEIGHT * (lines - 1) if lines else 0.0
 
 
 def _colour_bar(
@@ -428,9 +463,11 @@ def _colour_bar(
         extend=scale.extend,
     )
     wrap = max(16, int(length * CHARACTERS_PER_INCH * TITLE_SIZE / LABEL_SIZE))
-    bar.set_label(textwrap.fill(label, wrap), fontsize=LABEL_SIZE)
+    bar.set_label(wrap_label(label, wrap), fontsize=LABEL_SIZE)
     bar.ax.tick_params(labelsize=TICK_SIZE)
     bar.locator = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])
+    if look.vlim is None and not any(np.nan_to_num(p.values).any() for p in panels):
+        bar.locator = FixedLocator([0.0])  # the ends of the bar mean nothing for maps of zeros
     bar.formatter = FuncFormatter(lambda value, place: f"{value / 10.0**exponent:.4g}")
     bar.update_ticks()
 

@@ -26,6 +26,8 @@ FINE_STEP = 1.0
 """Cells wider than this, in degrees, are drawn in pieces: the sides of large cells are curved."""
 GLOBAL_LATITUDES = 150.0
 """A grid around the globe that spans as many degrees of latitude is shown on a full globe."""
+POLAR_LATITUDE = 30.0
+"""Polar stereographic maps show what is poleward of this latitude: the other pole lies at infinity."""
 _CUT = 1e-6
 _STRAIGHT = (ccrs.PlateCarree, ccrs.Mercator, ccrs.Miller, ccrs.LambertCylindrical)
 
@@ -62,14 +64,15 @@ def resolve_projection(
     projection
         Name of a class of `cartopy.crs` (in any case), or a projection, which is returned as it is.
     central_longitude
-        Degrees east. None: 180 for cells around the globe, else the middle of the cells.
+        Degrees east, -360 .. 360. None: 180 for cells around the globe, else the middle of the cells.
     lon_edges
         (nlon + 1,) edges in degrees east of the cells to be drawn.
 
     Raises
     ------
     DataError
-        If the name is unknown, or the projection needs other arguments or has no central longitude to set.
+        If the name is unknown, the projection needs other arguments or has no central longitude to set, or
+        the central longitude is not a number in -360 .. 360.
     """
     if isinstance(projection, ccrs.Projection):
         if central_longitude is not None:
@@ -90,7 +93,17 @@ def resolve_projection(
     if central_longitude is None:
         middle = (lon_edges[0] + lon_edges[-1]) / 2
         central_longitude = GLOBAL_CENTRE if is_cyclic(lon_edges) else (middle + 180.0) % 360.0 - 180.0
-    return kind(central_longitude=float(central_longitude))
+    return kind(central_longitude=_checked_longitude(central_longitude))
+
+
+def _checked_longitude(value: Any) -> float:
+    try:
+        longitude = float(value)
+    except (TypeError, ValueError):
+        longitude = np.nan
+    if not abs(longitude) <= 360.0:
+        raise DataError(f"central_longitude {value!r} is not a longitude; give degrees east in -360 .. 360")
+    return longitude
 
 
 def _projection_class(name: Any) -> type[ccrs.Projection]:
@@ -200,9 +213,14 @@ def _drop_hidden(
 ) -> NDArray[Any]:
     """Set cells with all four corners off the map to NaN: cartopy would project each of them in vain."""
     x, y = _project(projection, centre, *np.meshgrid(lon, lat))
-    seen = np.isfinite(x) & np.isfinite(y)
+    seen = _within(x, projection.x_limits) & _within(y, projection.y_limits)
     seen = seen[1:, 1:] | seen[1:, :-1] | seen[:-1, 1:] | seen[:-1, :-1]
     return np.where(seen, values, np.nan)
+
+
+def _within(values: NDArray[np.float64], limits: tuple[float, float]) -> NDArray[np.bool_]:
+    margin = 1e-3 * (limits[1] - limits[0])
+    return (values >= limits[0] - margin) & (values <= limits[1] + margin)
 
 
 def _project(
@@ -220,6 +238,8 @@ def set_limits(
 ) -> None:
     """Show the whole globe for global cells, else what the cells cover.
 
+    Polar stereographic maps show what the cells cover poleward of 30 degrees, if they cover any of it.
+
     Parameters
     ----------
     ax
@@ -232,11 +252,13 @@ def set_limits(
     Raises
     ------
     DataError
-        If the extent is not four numbers with south < north, or the projection shows none of the area.
+        If the extent is not four finite numbers with south < north, or the projection shows none of the area.
     """
     if extent is not None:
         west, east, south, north = _checked_extent(extent)
         lon_edges, lat_edges = np.array([west, east]), np.array([south, north])
+    elif isinstance(ax.projection, (ccrs.NorthPolarStereo, ccrs.SouthPolarStereo)):
+        lat_edges = _poleward(lat_edges, isinstance(ax.projection, ccrs.NorthPolarStereo))
     elif is_cyclic(lon_edges) and abs(lat_edges[-1] - lat_edges[0]) >= GLOBAL_LATITUDES:
         ax.set_global()
         return
@@ -258,11 +280,25 @@ def set_limits(
     ax.set_ylim(max(y0, y[seen].min()), min(y1, y[seen].max()))
 
 
+def _poleward(lat_edges: NDArray[np.float64], north: bool) -> NDArray[np.float64]:
+    """Return the lowest and highest latitude poleward of the limit; cells that lie outside it stay whole."""
+    low, high = lat_edges.min(), lat_edges.max()
+    if north and high > POLAR_LATITUDE:
+        low = max(low, POLAR_LATITUDE)
+    elif not north and low < -POLAR_LATITUDE:
+        high = min(high, -POLAR_LATITUDE)
+    return np.array([low, high])
+
+
 def _checked_extent(extent: Any) -> tuple[float, float, float, float]:
     try:
         west, east, south, north = (float(value) for value in extent)
     except (TypeError, ValueError):
         raise DataError(f"extent {extent!r} is not four numbers; give (west, east, south, north)") from None
+    if not (abs(west) <= 720.0 and abs(east) <= 720.0):
+        raise DataError(
+            f"extent has longitudes {west:g} .. {east:g}; give degrees east, such as (150, -90, -30, 20)"
+        )
     if not -90.0 <= south < north <= 90.0:
         raise DataError(f"extent has latitudes {south:g} .. {north:g}; give (west, east, south, north)")
     while east <= west:
