@@ -283,7 +283,11 @@ METHODS = [
         "occlusion",
         {"engine": "innvestigate"},
     ),
-    Case("deconvnet has no engine 'native': use engine='innvestigate'", MethodError, "deconvnet"),
+    Case(
+        "lrp.sequential_preset_b_flat_until_idx has no engine 'native': use engine='innvestigate'",
+        MethodError,
+        "lrp.sequential_preset_b_flat_until_idx",
+    ),
     Case("unknown dtype 'float16': use float32 or float64", MethodError, options={"dtype": "float16"}),
     Case(
         "engine 'innvestigate' computes in float32 only",

@@ -24,6 +24,7 @@ from xairt import plots
 from xairt.errors import DataError
 from xairt.grid import Grid
 from xairt.plots.colours import LAND, normalised
+from xairt.plots.style import wrap_label
 
 LAT = np.arange(85.0, -90.0, -10.0)
 CONVENTIONS = {
@@ -536,23 +537,58 @@ def test_rows_are_named_by_time():
     assert [t.get_text() for t in geo_axes(plots.maps(samples()))[0].texts] == ["sample 0"]
 
 
-@pytest.mark.parametrize("share", ["row", "panel"])
-def test_nothing_overlaps(share):
-    ds, truth = result()
-    long = ds["attribution"].assign_coords(
-        method=["lrp.alpha_beta(alpha=1, beta=0, bias='ignore')", "gradient"]
-    )
-    figure = plots.maps(long, truth, samples=(0, 1), share=share, title="Synthetic task", robust=99)
+LONG = "lrp.alpha_beta(input_layer_rule=None, bias='canonical', alpha=1.0, beta=0.0)"
+
+
+@pytest.mark.parametrize(
+    ("share", "columns", "title", "flat"),
+    [
+        ("row", 2, "Synthetic " * 9, 0),
+        ("panel", 2, "Synthetic", 0),
+        ("row", 6, None, 1),
+        ("panel", 6, None, 1),
+    ],
+)
+def test_nothing_overlaps_or_is_clipped(share, columns, title, flat):
+    rows = 1 if flat else 2
+    look = {"share": share, "title": title, "robust": None if flat else 99, "coastlines": False}
+    truth = samples(2, lat=np.arange(-8.0, 9.0, 4.0), lon=PACIFIC[1]) if flat else samples(2)
+    methods = {LONG if i == 1 else f"method {i}": truth + i for i in range(columns)}
+    figure = plots.maps(methods, truth, samples=range(rows), **look)
     figure.set_dpi(100)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     boxes = [ax.get_tightbbox(canvas.get_renderer()) for ax in figure.axes]
-    boxes.append(figure._suptitle.get_window_extent(canvas.get_renderer()))
+    if title:
+        boxes.append(figure._suptitle.get_window_extent(canvas.get_renderer()))
     for a, b in itertools.combinations(boxes, 2):
         assert not a.padded(-1).overlaps(b.padded(-1))
-    inside = figure.bbox.padded(1)
+    inside = figure.bbox.padded(-1)
     assert all(inside.containsx(b.x0) and inside.containsx(b.x1) for b in boxes)
     assert all(inside.containsy(b.y0) and inside.containsy(b.y1) for b in boxes)
+
+
+def test_labels_break_between_words():
+    titles = [
+        ax.get_title() for ax in geo_axes(plots.maps({LONG: samples(), **dict.fromkeys("abcd", samples())}))
+    ]
+    assert titles[0].splitlines() == [
+        "lrp.alpha_beta(",
+        "input_layer_rule=None,",
+        "bias='canonical', alpha=1.0,",
+        "beta=0.0)",
+    ]
+    assert wrap_label("two words\nlines stay", 80) == "two words\nlines stay"
+    assert wrap_label("lrp.z()", 6) == "lrp.\nz()"
+    assert wrap_label("indivisible", 4) == "indi\nvisi\nble"
+
+
+@pytest.mark.parametrize("width", range(1, 40))
+def test_wrapping_keeps_every_letter_and_the_width(width):
+    lines = wrap_label(LONG, width).splitlines()
+    assert max(len(line) for line in lines) <= width
+    assert "".join(lines).replace(" ", "") == LONG.replace(" ", "")
+    assert all(lines)
 
 
 @pytest.mark.parametrize(

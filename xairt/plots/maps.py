@@ -54,7 +54,8 @@ Extent = tuple[float, float, float, float]
 
 _TRUTH = "truth"
 _SINGLE_WIDTH, _FIGURE_WIDTH = 6.4, 11.0
-_TITLE_HEIGHT, _LINE_HEIGHT, _BAR_HEIGHT, _ROW_NAME_WIDTH = 0.35, 0.15, 0.6, 0.3
+_TITLE_HEIGHT, _LINE_HEIGHT, _BAR_HEIGHT, _ROW_NAME_WIDTH = 0.4, 0.175, 0.6, 0.3
+_LEAST_HEIGHT = 0.8  # inches: what upright words beside a flat map need
 
 
 class _Panel(NamedTuple):
@@ -297,7 +298,7 @@ def _figure(panels: Sequence[_Panel], look: _Look, share: Share, colorbar: bool)
         elif colorbar:
             _colour_bar(group_axes, members, scale, look, "bottom", width * len({p.column for p in members}))
             below = rows if share in ("row", "panel") else 1
-    height = width * _aspect(axes[0]) + _title_height(axes)
+    height = max(_LEAST_HEIGHT, width * _aspect(axes[0])) + _title_height(axes)
     figure.set_size_inches(
         width * columns + _ROW_NAME_WIDTH + _BAR_HEIGHT * beside, height * rows + _BAR_HEIGHT * below
     )
