@@ -547,10 +547,11 @@ LONG = "lrp.alpha_beta(input_layer_rule=None, bias='canonical', alpha=1.0, beta=
         ("panel", 2, "Synthetic", 0),
         ("row", 6, None, 1),
         ("panel", 6, None, 1),
+        ("row", 8, None, 0),
     ],
 )
 def test_nothing_overlaps_or_is_clipped(share, columns, title, flat):
-    rows = 1 if flat else 2
+    rows = 1 if flat or columns > 2 else 2
     look = {"share": share, "title": title, "robust": None if flat else 99, "coastlines": False}
     truth = samples(2, lat=np.arange(-8.0, 9.0, 4.0), lon=PACIFIC[1]) if flat else samples(2)
     methods = {LONG if i == 1 else f"method {i}": truth + i for i in range(columns)}

@@ -291,7 +291,7 @@ def _figure(panels: Sequence[_Panel], look: _Look, share: Share, colorbar: bool)
         in_row = share == "row" and len(group) == columns > 1
         if colorbar and not _has_data(members):
             for ax in group_axes:  # maps stay level with those that have a colour bar
-                ax.set_anchor("E" if in_row else "S")
+                ax.set_anchor("NE" if in_row else "S")
         elif colorbar and in_row:
             _colour_bar(group_axes, members, scale, look, "right", width * _aspect(group_axes[0]))
             beside = 1
@@ -390,7 +390,7 @@ def _groups(panels: Sequence[_Panel], share: Share) -> list[list[int]]:
 
 def _axes(figure: Figure, panel: _Panel, look: _Look, place: tuple[int, int, int]) -> GeoAxes:
     projection = resolve_projection(look.projection, look.central_longitude, panel.lon)
-    return figure.add_subplot(*place, projection=projection)
+    return figure.add_subplot(*place, projection=projection, anchor="N")  # no slack between map and title
 
 
 def _has_data(panels: Sequence[_Panel]) -> bool:
@@ -458,6 +458,7 @@ def _colour_bar(
         source,
         ax=list(axes),
         location=side,
+        panchor=(1.0, 1.0) if side == "right" else (0.5, 0.0),
         shrink=shrink,
         aspect=max(12.0, 8.0 * shrink * length),
         pad=0.02 if side == "right" else 0.04,
