@@ -87,6 +87,16 @@ def test_smoothgrad_is_repeatable_and_seeded(model):
     assert not np.array_equal(first, with_worker(model, method, seed=2))
 
 
+def test_controls_of_the_package(model):
+    x = networks.samples(model)
+    np.testing.assert_array_equal(with_worker(model, "input"), x)
+    noise = with_worker(model, "random", seed=1)
+    assert noise.shape == x.shape
+    assert 0.5 < noise.std() < 1.5
+    np.testing.assert_array_equal(noise, with_worker(model, "random", seed=1))
+    assert not np.array_equal(noise, with_worker(model, "random", seed=2))
+
+
 def test_more_samples_than_a_block(model):
     x = networks.samples(model, 21)
     whole = with_worker(model, "lrp.z", x, batch_size=8)

@@ -72,6 +72,8 @@ ANALYZERS: dict[str, tuple[str, Translation]] = {
     "input_t_gradient": ("input_t_gradient", _none),
     "integrated_gradients": ("integrated_gradients", lambda p: {"steps": p.steps}),
     "smoothgrad": ("smoothgrad", lambda p: {"augment_by_n": p.augment_by_n, "noise_scale": p.noise_scale}),
+    "input": ("input", _none),
+    "random": ("random", _none),
     "deconvnet": ("deconvnet", _none),
     "guided_backprop": ("guided_backprop", _none),
     "lrp.z": ("lrp.z", _z),
@@ -93,5 +95,5 @@ ANALYZERS: dict[str, tuple[str, Translation]] = {
 }
 """Canonical method name: iNNvestigate's name and the translation of the parameters."""
 
-STOCHASTIC = ("smoothgrad",)
+STOCHASTIC = ("smoothgrad", "random")
 """Methods whose noise iNNvestigate draws itself."""
