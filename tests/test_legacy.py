@@ -185,6 +185,21 @@ def test_killed_worker_gives_one_error_and_the_next_call_works(model):
     assert running.generation == generation + 1
 
 
+def test_an_interrupted_request_is_not_answered_by_the_next(model, monkeypatch):
+    x = networks.samples(model)
+    explain = {m: xairt.explainer(model, m, engine="innvestigate") for m in ("lrp.flat", "lrp.w_square")}
+    want = {m: e(x).attribution.values for m, e in explain.items()}
+
+    def interrupted(stream):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            explain["lrp.flat"](x)
+    np.testing.assert_array_equal(explain["lrp.w_square"](x).attribution.values, want["lrp.w_square"])
+
+
 def test_worker_killed_while_computing(model):
     want = with_worker(model, "lrp.flat")
     running = client.shared_worker()

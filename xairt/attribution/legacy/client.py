@@ -93,7 +93,12 @@ class Worker:
             worker.send(self.process.stdin, {"request": request, **header}, arrays)
         except (BrokenPipeError, OSError):
             raise self._died(request) from None
-        return self._reply(request)
+        try:
+            return self._reply(request)
+        except KeyboardInterrupt:
+            self.process.kill()  # an answer nobody read would be taken for the next request's
+            self.stop()
+            raise
 
     def _reply(self, request: str):
         try:
