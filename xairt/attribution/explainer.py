@@ -15,7 +15,7 @@ from xairt import conventions
 from xairt._version import __version__
 from xairt.attribution import inputs, result
 from xairt.attribution.blocks import Setting, block_size
-from xairt.attribution.legacy.client import InnvestigateEngine
+from xairt.attribution.engines import PEERS
 from xairt.attribution.native import NativeEngine
 from xairt.attribution.network import Network
 from xairt.attribution.registry import MethodCall, resolve
@@ -25,7 +25,7 @@ from xairt.grid import Grid
 from xairt.models.loading import fingerprint
 from xairt.progress import track
 
-ENGINES = ("native", "innvestigate")
+ENGINES = ("native", *PEERS)
 DTYPES = ("float32", "float64")
 CACHED_EXPLAINERS = 8
 CACHED_NETWORKS = 2
@@ -88,7 +88,7 @@ class Explainer:
         baseline = inputs.read_baseline(self._given_baseline, shape, grid, self.dtype)
         cells = _cells(shape, grid)
         setting = Setting(self.network, self.target, baseline, self.dtype, cells, self.call.convention)
-        make = NativeEngine if self._engine_name == "native" else InnvestigateEngine
+        make = NativeEngine if self._engine_name == "native" else PEERS[self._engine_name].make
         self._engine, self._engine_grid = make(setting, self.call, self.batch_size), grid
 
     def __call__(

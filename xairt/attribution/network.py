@@ -91,6 +91,18 @@ class Network:
             raise ModelError(f"dtype='{dtype}' needs the canonical graph, but {self.obstacle}")
         return self.keras_outputs
 
+    def split(
+        self, dtype: str = "float32"
+    ) -> tuple[Callable[[tf.Tensor], tuple[tf.Tensor, ...]], Callable[..., tuple[tf.Tensor, ...]]]:
+        """Return the affine front of the network and the rest: outputs(x) = rest(*front(x)).
+
+        Where there is no canonical graph the front hands the samples on.
+        """
+        if self.graph is None:
+            return lambda x: (x,), self.outputs(dtype)
+        evaluator = self.evaluator(dtype)
+        return evaluator.front, evaluator.rest
+
     def require_graph(self) -> Graph:
         """Return the canonical graph, or raise the reason why there is none."""
         if self.graph is None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from xairt.attribution import activations, calls, controls, gradients, perturbation
 from xairt.attribution.blocks import BlockMethod, Setting
-from xairt.attribution.legacy.analyzers import ANALYZERS
+from xairt.attribution.engines import peers_of
 from xairt.attribution.lrp import methods as lrp
 from xairt.attribution.lrp import rules
 from xairt.attribution.parameters import Parameters
@@ -61,7 +61,7 @@ class Method:
     def engines(self) -> tuple[str, ...]:
         """The engines that have the method, the default first."""
         native = ("native",) if self.build is not None else ()
-        return native + (("innvestigate",) if self.name in ANALYZERS else ())
+        return native + peers_of(self.name)
 
 
 BACH = "Bach et al. 2015, doi:10.1371/journal.pone.0130140"

@@ -8,20 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.lrp.rules import Composite, Pot, Rule, Term
-from xairt.errors import UnsupportedLayerError
+from xairt.attribution.lrp.rules import Pot, Rule, Term
 from xairt.models.graph.nodes import (
     Activation,
     Add,
-    AveragePool,
-    Convolution,
     Evaluator,
-    GlobalAverage,
-    Graph,
     Linear,
     Node,
     Operation,
-    Scale,
     Source,
     ZeroPad,
     pull_back,
@@ -57,39 +51,6 @@ INPUT_PARTS: dict[str, Callable[[tf.Tensor, Rule], tf.Tensor]] = {
 """Parts that are the same for every sample have a sample axis of one."""
 
 
-def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
-    """Return the rule of every linear node by its position.
-
-    Raises
-    ------
-    UnsupportedLayerError
-        If an activation on the way is neither ReLU nor linear.
-    """
-    for node in graph.nodes:
-        if isinstance(node.op, Activation) and not node.op.passes_relevance:
-            raise UnsupportedLayerError(
-                f"layer '{node.name}' has the activation '{node.op.name.removeprefix('custom:')}': LRP passes "
-                "relevance through ReLU and linear only (softmax and sigmoid at the model's end); gradient, "
-                "saliency, input_t_gradient, integrated_gradients, smoothgrad and occlusion do work"
-            )
-    first = set(graph.first_layers) if composite.first is not None else set()
-    assigned = {}
-    for position, node in enumerate(graph.nodes):
-        if not isinstance(node.op, Linear):
-            continue
-        if isinstance(node.op.map, AveragePool | GlobalAverage):
-            assigned[position] = composite.pooling
-        elif position in first:
-            assigned[position] = composite.first
-        elif composite.scale is not None and isinstance(node.op.map, Scale):
-            assigned[position] = composite.scale
-        elif composite.convolution is not None and isinstance(node.op.map, Convolution):
-            assigned[position] = composite.convolution
-        else:
-            assigned[position] = composite.default
-    return assigned
-
-
 @dataclass(eq=False)
 class RelevancePass:
     """LRP through one network with fixed rules.
@@ -99,7 +60,7 @@ class RelevancePass:
     evaluator : Evaluator
         The network and its dtype.
     rules : dict
-        Rule of every linear node, see `assign`.
+        Rule of every linear node, see `xairt.attribution.lrp.assignment`.
     zero_guard : float
         Replaces a denominator of exactly 0 (iNNvestigate: 1e-7). By default a pot with such a
         denominator shares out nothing, and the ledger tells what was lost.

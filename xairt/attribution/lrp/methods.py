@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from xairt.attribution import calls
 from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting
 from xairt.attribution.lrp import rules
-from xairt.attribution.lrp.engine import LAYER_LEDGER, RelevancePass, assign, totals
+from xairt.attribution.lrp.assignment import assign
+from xairt.attribution.lrp.engine import LAYER_LEDGER, RelevancePass, totals
 from xairt.attribution.parameters import Parameters
 from xairt.errors import MethodError
 

@@ -155,6 +155,18 @@ class Reshape:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """Cuts the features `start` to `stop` (not included) out of a sample that is a vector."""
+
+    start: int
+    stop: int
+
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
+        """Return x[:, start:stop]."""
+        return x[:, self.start : self.stop]
+
+
+@dataclass(frozen=True)
 class Permute:
     """Axes of a sample in a new order; `order` counts from 1, as Keras does."""
 
@@ -228,7 +240,8 @@ class GlobalMax:
         return tf.reduce_max(x, axis=list(range(1, x.shape.rank - 1)), keepdims=self.keepdims)
 
 
-Route = Identity | Reshape | Permute | ZeroPad | Crop | Upsample | MaxPool | GlobalMax
+AffineRoute = Identity | Reshape | Slice | Permute | ZeroPad | Crop | Upsample
+Route = AffineRoute | MaxPool | GlobalMax
 
 
 # --------------------------------------------------------------------------- the rest
@@ -356,6 +369,22 @@ class Graph:
                 reads_input.add(position)
         return tuple(found)
 
+    @functools.cached_property
+    def affine(self) -> frozenset[int]:
+        """Positions of the nodes whose values are affine functions of the input."""
+        found: set[int] = set()
+        for position, node in enumerate(self.nodes):
+            affine = isinstance(node.op, Source | Linear | AffineRoute | Add | Concatenate)
+            if affine and found.issuperset(node.inputs):
+                found.add(position)
+        return frozenset(found)
+
+    @functools.cached_property
+    def cut(self) -> tuple[int, ...]:
+        """Positions of the affine nodes that others, or nobody (outputs), read: where the front ends."""
+        read = {i for p, node in enumerate(self.nodes) if p not in self.affine for i in node.inputs}
+        return tuple(sorted(self.affine & (read | set(self.outputs))))
+
 
 @dataclass(eq=False)
 class Evaluator:
@@ -406,20 +435,47 @@ class Evaluator:
         products: dict[int, tf.Tensor] = {}
         given = dict(zip(self.graph.sources, inputs, strict=True))
         for position, node in enumerate(self.graph.nodes):
-            arguments = [values[i] for i in node.inputs]
             if isinstance(node.op, Source):
                 values.append(given[position])
-            elif isinstance(node.op, Linear):
-                products[position] = node.op.map(arguments[0], self.kernels[position])
-                bias = self.biases.get(position)
-                values.append(products[position] if bias is None else products[position] + bias)
-            elif relu is not None and isinstance(node.op, Activation) and node.op.name == "relu":
-                values.append(relu(arguments[0]))
-            else:
-                values.append(node.op.forward(*arguments))
+                continue
+            value, product = self._node(position, [values[i] for i in node.inputs], relu)
+            values.append(value)
+            if product is not None:
+                products[position] = product
         return values, products
+
+    def _node(
+        self, position: int, arguments: list[tf.Tensor], relu: Callable[[tf.Tensor], tf.Tensor] | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Return a node's value, and for a linear node the product with its kernel."""
+        op = self.graph.nodes[position].op
+        if isinstance(op, Linear):
+            product = op.map(arguments[0], self.kernels[position])
+            bias = self.biases.get(position)
+            return (product if bias is None else product + bias), product
+        if relu is not None and isinstance(op, Activation) and op.name == "relu":
+            return relu(arguments[0]), None
+        return op.forward(*arguments), None
+
+    def front(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Compute the affine front of the network: the values at `Graph.cut`.
+
+        What a method does along lines and sums of inputs can be done behind the front, once in place of
+        once per point.
+        """
+        values = dict(zip(self.graph.sources, inputs, strict=True))
+        for position in sorted(self.graph.affine - set(values)):
+            values[position], _ = self._node(position, [values[i] for i in self.graph.nodes[position].inputs])
+        return tuple(values[i] for i in self.graph.cut)
+
+    def rest(self, *cut: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Compute the outputs from the values at `Graph.cut`: rest(*front(x)) is the network."""
+        values = dict(zip(self.graph.cut, cut, strict=True))
+        for position, node in enumerate(self.graph.nodes):
+            if position not in self.graph.affine:
+                values[position], _ = self._node(position, [values[i] for i in node.inputs])
+        return tuple(values[i] for i in self.graph.outputs)
 
     def __call__(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Return the network's outputs (logits where a final softmax or sigmoid was taken off)."""
-        values, _ = self.forward(*inputs)
-        return tuple(values[i] for i in self.graph.outputs)
+        return self.rest(*self.front(*inputs))
