@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.network import Network, Outputs
+from xairt.attribution.network import Front, Network, Outputs, Rest
 from xairt.attribution.targets import Target
 
-BLOCK_BYTES = 64 * 2**20
-"""Memory that the activations of one block may take."""
+BLOCK_BYTES = 256 * 2**20
+"""Memory that the activations of the rows computed at once may take."""
 
-LARGEST_BLOCK = 128
+MOST_ROWS = 4096
+"""Most rows (samples, or points of a path, noisy copies, coalitions ... of samples) computed at once."""
+
+FEW_ROWS, FEW_SAMPLES = 1024, 64
+"""Rows and samples of the small blocks that serve requests of few samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,8 @@ class Setting:
         shape (axes, ...): array indices, or rows and columns of the map where a grid is given.
     convention : str or None
         The registered convention to follow in place of the definition.
+    rows : int
+        How many rows (samples, points, copies, coalitions) a method should compute at once.
     """
 
     network: Network
@@ -44,11 +50,17 @@ class Setting:
     dtype: str
     cells: np.ndarray
     convention: str | None = None
+    rows: int = FEW_ROWS
 
     @property
     def outputs(self) -> Outputs:
         """The function from samples to outputs in this setting's dtype."""
         return self.network.outputs(self.dtype)
+
+    @property
+    def front_and_rest(self) -> tuple[Front, Rest]:
+        """The affine front of the network and what follows it, see `Network.split`."""
+        return self.network.split(self.dtype)
 
     def scalar(self, outputs: Outputs) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         """Return the function from (samples, target indices) to the explained scalar (samples,)."""
@@ -105,21 +117,59 @@ def samples_that_fit(network: Network, dtype: str) -> int:
     return max(1, BLOCK_BYTES // (4 * numbers * np.dtype(dtype).itemsize))
 
 
-def block_size(network: Network, dtype: str) -> int:
-    """Return the number of samples explained at once: a power of two that keeps activations in bounds.
+def rows_at_once(network: Network, dtype: str) -> int:
+    """Return how many rows are computed at once: a power of two that keeps activations in bounds.
 
-    It depends on the network alone, never on the number of samples, so that results do not either.
+    It depends on the network alone, never on the number of samples.
     """
-    return 2 ** int(np.log2(min(samples_that_fit(network, dtype), LARGEST_BLOCK)))
+    return _power_of_two(min(samples_that_fit(network, dtype), MOST_ROWS))
 
 
-def compiled(function: Callable, *signature: tf.TensorSpec) -> Callable:
-    """Return the function compiled for one signature.
+def block_sizes(rows: int, evaluations: int) -> tuple[int, int]:
+    """Return the numbers of samples in a small and in a large block.
+
+    Parameters
+    ----------
+    rows : int
+        Rows computed at once, see `rows_at_once`.
+    evaluations : int
+        Rows that a method needs for one sample.
+
+    Examples
+    --------
+    >>> block_sizes(4096, 1), block_sizes(4096, 64), block_sizes(4096, 10_000)
+    ((64, 4096), (16, 64), (1, 1))
+    """
+    few = min(FEW_SAMPLES, _power_of_two(min(rows, FEW_ROWS) / evaluations))
+    return few, max(few, _power_of_two(rows / evaluations))
+
+
+def chunks(n: int, at_once: int) -> np.ndarray:
+    """Return 0 ... n-1 in rows of `at_once`, the last one padded with -1, as (chunks, at_once) int32.
+
+    Examples
+    --------
+    >>> chunks(5, 3)
+    array([[ 0,  1,  2],
+           [ 3,  4, -1]], dtype=int32)
+    """
+    at_once = min(n, at_once)
+    padded = np.full(-(-n // at_once) * at_once, -1, np.int32)
+    padded[:n] = np.arange(n)
+    return padded.reshape(-1, at_once)
+
+
+def _power_of_two(number: float) -> int:
+    return 2 ** max(0, int(np.log2(max(number, 1))))
+
+
+def compiled(function: Callable, *signature: tf.TensorSpec, jit: bool = False) -> Callable:
+    """Return the function compiled for one signature, by XLA if `jit`.
 
     TensorFlow counts traces by the address of a function, which is reused when explainers come and go;
     its warning of frequent retracing would be wrong here and is switched off.
     """
-    made = tf.function(function, input_signature=signature)
+    made = tf.function(function, input_signature=signature, jit_compile=jit or None)
     made._omit_frequent_tracing_warning = True
     return made
 
@@ -129,14 +179,35 @@ def over_samples(value: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     return tf.reshape(value, (-1, *[1] * (like.shape.rank - 1)))
 
 
-def noise(keys: tf.Tensor, shape: tuple[int, ...], dtype: str) -> tf.Tensor:
-    """Return standard normal noise (b, *shape) that depends on each sample's key alone.
+def noise(keys: tf.Tensor, shape: tuple[int, ...], dtype: str, numbers: tf.Tensor | None = None) -> tf.Tensor:
+    """Return standard normal noise that depends on each sample's key and the draw's number alone.
 
     Drawn in float32 whatever the dtype, so that float64 evaluations see the same noise.
+
+    Parameters
+    ----------
+    keys : tf.Tensor
+        (b, 2) integers (seed, sample index).
+    shape : tuple of int
+        Shape of one draw.
+    dtype : str
+        Of the result.
+    numbers : tf.Tensor, optional
+        (c,) numbers of the draws; one draw by default.
+
+    Returns
+    -------
+    tf.Tensor
+        (b, c, *shape), or (b, *shape) without numbers.
     """
+    keys = tf.cast(keys, tf.int64)
+    if numbers is not None:
+        shift = tf.stack([tf.zeros_like(numbers), numbers], axis=1)
+        keys = tf.reshape(keys[:, None] + tf.cast(shift, tf.int64) * 2**32, (-1, 2))
     drawn = tf.map_fn(
-        lambda key: tf.random.stateless_normal(shape, key),
+        lambda key: tf.random.stateless_normal(shape, key, alg="philox"),
         keys,
         fn_output_signature=tf.TensorSpec(shape, tf.float32),
     )
-    return tf.cast(drawn, dtype)
+    drawn = tf.cast(drawn, dtype)
+    return drawn if numbers is None else tf.reshape(drawn, (-1, len(numbers), *shape))

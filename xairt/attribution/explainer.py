@@ -14,7 +14,7 @@ import xarray as xr
 from xairt import conventions
 from xairt._version import __version__
 from xairt.attribution import inputs, result
-from xairt.attribution.blocks import Setting, block_size
+from xairt.attribution.blocks import Setting, rows_at_once
 from xairt.attribution.engines import PEERS
 from xairt.attribution.native import NativeEngine
 from xairt.attribution.network import Network
@@ -57,7 +57,7 @@ class Explainer:
         if grid is not None and len(self.network.input_shape) == 1:
             inputs.check_grid(grid, self.network.input_shape)
         self._given_baseline = baseline
-        self.batch_size = batch_size or block_size(self.network, dtype)
+        self.batch_size = batch_size
         self._engine = self._engine_grid = None
         self._needs_grid = call.method.uses_cells or inputs.is_labelled_map(baseline)
         if grid is not None or not inputs.is_labelled_map(baseline):
@@ -87,7 +87,8 @@ class Explainer:
         shape = self.network.input_shape
         baseline = inputs.read_baseline(self._given_baseline, shape, grid, self.dtype)
         cells = _cells(shape, grid)
-        setting = Setting(self.network, self.target, baseline, self.dtype, cells, self.call.convention)
+        rows = rows_at_once(self.network, self.dtype)
+        setting = Setting(self.network, self.target, baseline, self.dtype, cells, self.call.convention, rows)
         make = NativeEngine if self._engine_name == "native" else PEERS[self._engine_name].make
         self._engine, self._engine_grid = make(setting, self.call, self.batch_size), grid
 
@@ -133,8 +134,13 @@ class Explainer:
         identity = self._identity | {"seed": int(seed)}
         return result.to_dataset(computed, samples, self.label, identity, self.network.final_activation)
 
+    def _block(self, n: int) -> int:
+        """Return the samples per block for n samples: small blocks where a large one would be mostly padding."""
+        few, many = self._engine.sizes
+        return many if 4 * n >= many else few
+
     def _n_blocks(self, samples: inputs.Samples) -> int:
-        return -(-len(samples.values) // self._engine.size)
+        return -(-len(samples.values) // self._block(len(samples.values)))
 
     def _blocks(self, values: np.ndarray, seed: int, sample_index: Sequence[int] | None):
         """Explain block after block; the last one is padded with copies of its last sample."""
@@ -142,11 +148,13 @@ class Explainer:
             yield {name: v[:used] for name, v in self._engine(x, indices, keys).items()}
 
     def _padded(self, values: np.ndarray, seed: int, sample_index: Sequence[int] | None):
-        n, size = len(values), self._engine.size
+        n = len(values)
+        size = self._block(n)
         indices = self.target.per_sample(n)
         keys = np.stack([np.full(n, _int32(seed)), _sample_keys(sample_index, n)], axis=1).astype(np.int32)
         for start in range(0, n, size):
-            rows = np.minimum(np.arange(start, start + size), n - 1)
+            whole = start + size <= n
+            rows = slice(start, start + size) if whole else np.minimum(np.arange(start, start + size), n - 1)
             yield values[rows], indices[rows], keys[rows], min(size, n - start)
 
     def ledger(self, x: Any) -> xr.Dataset:

@@ -10,10 +10,13 @@ import numpy as np
 import tensorflow as tf
 from pydantic import Field
 
-from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, noise
+from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks, noise
 from xairt.attribution.parameters import Parameters
 
 Gradient = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+LARGEST_GROUP = 32
+"""Most pairs of noisy copies whose noise is drawn at once for a sample."""
+
 Quadrature = Literal["trapezoid", "midpoint", "gauss_legendre", "innvestigate"]
 
 
@@ -96,41 +99,131 @@ def path_points(steps: int, quadrature: Quadrature) -> tuple[np.ndarray, np.ndar
     return points, weights
 
 
+def mean_gradient(
+    setting: Setting,
+    indices: tf.Tensor,
+    cuts: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+    weights: np.ndarray,
+) -> tuple[tf.Tensor, ...]:
+    """Return weighted sums of the gradient behind the network's affine front over many points per sample.
+
+    Parameters
+    ----------
+    setting : Setting
+        The network and the target.
+    indices : tf.Tensor
+        Index of the explained output of each sample (b,).
+    cuts : callable
+        From the numbers of c groups of points to the tensors where the front ends, each
+        (b, c * points of a group, ...).
+    weights : numpy.ndarray
+        Weight of every point (groups, points of a group).
+
+    Returns
+    -------
+    tuple of tf.Tensor
+        One (b, ...) for each tensor where the front ends; see `to_input` for the way to the input.
+    """
+    _, rest = setting.front_and_rest
+    n_samples = indices.shape[0]
+    groups, size = weights.shape
+    table = chunks(groups, max(1, setting.rows // (n_samples * size)))
+    weighted = np.where(table[..., None] < 0, 0, weights[table])
+    parts = tf.constant(weighted.reshape(len(table), -1), setting.dtype)
+    numbers = tf.constant(np.maximum(table, 0))
+    repeated = tf.repeat(indices, parts.shape[1])
+    shapes = tf.nest.map_structure(lambda v: v.shape[2:], cuts(numbers[0]))
+    total = tuple(tf.zeros((n_samples, *shape), setting.dtype) for shape in shapes)
+    for k in tf.range(len(table)):
+        rows = tuple(tf.reshape(v, (-1, *v.shape[2:])) for v in cuts(numbers[k]))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(rows)
+            value = setting.target.select(rest(*rows), repeated)
+        slopes = tape.gradient(value, rows, unconnected_gradients="zero")
+        by_sample = (tf.reshape(s, (n_samples, -1, *s.shape[1:])) for s in slopes)
+        total = tuple(
+            t + tf.einsum("c,bc...->b...", parts[k], s) for t, s in zip(total, by_sample, strict=True)
+        )
+    return total
+
+
+def to_input(setting: Setting, x: tf.Tensor, slopes: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """Return gradients at the end of the affine front taken back to the input (b, ...)."""
+    front, _ = setting.front_and_rest
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        cut = front(x)
+    return tape.gradient(cut, x, output_gradients=slopes, unconnected_gradients="zero")
+
+
 def integrated_gradients(setting: Setting, parameters: IntegratedGradientsParameters) -> BlockMethod:
     """Integral of the gradient along the line from the baseline (Sundararajan et al. 2017, eq. 1).
 
-    The mean over the baselines where several are given.
+    The mean over the baselines where several are given. Along the line the affine front of the network is
+    a line too, so it is computed at both ends only, and gradients are averaged behind it.
     """
-    derivative, scalar = gradient_of(setting), setting.scalar(setting.outputs)
-    points, weights = (
-        tf.constant(v, setting.dtype) for v in path_points(parameters.steps, parameters.quadrature)
-    )
+    front, rest = setting.front_and_rest
+    points, weights = path_points(parameters.steps, parameters.quadrature)
+    points = tf.constant(points, setting.dtype)
     baselines = tf.constant(setting.baseline, setting.dtype)
 
     def explain(block: Block) -> Explained:
-        total, start = tf.zeros_like(block.x), tf.zeros(block.x.shape[:1], setting.dtype)
-        for baseline in baselines:
-            difference, mean = block.x - baseline, tf.zeros_like(block.x)
-            for k in tf.range(parameters.steps):
-                mean += weights[k] * derivative(baseline + points[k] * difference, block.indices)
-            total += difference * mean
-            start += scalar(tf.zeros_like(block.x) + baseline, block.indices)
+        end, starts = front(block.x), front(baselines)
+        total, at_start = tf.zeros_like(block.x), tf.zeros(block.x.shape[:1], setting.dtype)
+        for k in tf.range(len(setting.baseline)):
+            start = tuple(v[k][None] for v in starts)
+
+            def cuts(numbers, start=start):
+                t = tf.gather(points, numbers)
+                return tuple(_between(s, e, t) for s, e in zip(start, end, strict=True))
+
+            slopes = mean_gradient(setting, block.indices, cuts, weights[:, None])
+            total += (block.x - baselines[k]) * to_input(setting, block.x, slopes)
+            at_start += setting.target.select(rest(*map(_repeated(block), start)), block.indices)
         n = tf.cast(len(setting.baseline), setting.dtype)
-        return Explained(total / n, promised=scalar(block.x, block.indices) - start / n)
+        value = setting.target.select(rest(*end), block.indices)
+        return Explained(total / n, promised=value - at_start / n)
 
     return explain
+
+
+def _between(start: tf.Tensor, end: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+    """Return points t (c,) on the lines from start (1, ...) to end (b, ...), as (b, c, ...)."""
+    return start[:, None] + tf.reshape(t, (-1, *[1] * (end.shape.rank - 1))) * (end - start)[:, None]
+
+
+def _repeated(block: Block) -> Callable[[tf.Tensor], tf.Tensor]:
+    return lambda v: tf.repeat(v, block.x.shape[0], axis=0)
 
 
 def smoothgrad(setting: Setting, parameters: SmoothGradParameters) -> BlockMethod:
-    """Mean gradient over noisy copies of a sample (Smilkov et al. 2017, arXiv 1706.03825, eq. 1)."""
-    derivative = gradient_of(setting)
+    """Mean gradient over noisy copies of a sample (Smilkov et al. 2017, arXiv 1706.03825, eq. 1).
+
+    Copies come in pairs of opposite noise: each is normal as it should be, and the pair's mean is closer to
+    the expectation. The affine front of the network is computed once per pair.
+    """
+    front, _ = setting.front_and_rest
+    n, scale = parameters.augment_by_n, parameters.noise_scale
+    pairs = min(-(-n // 2), LARGEST_GROUP)
+    groups = -(-n // (2 * pairs))
+    weights = np.where(np.arange(2 * groups * pairs) < n, 1 / n, 0).reshape(groups, 2 * pairs)
 
     def explain(block: Block) -> Explained:
-        n = parameters.augment_by_n
-        deviations = noise(block.keys, (n, *block.x.shape[1:]), setting.dtype)
-        total = tf.zeros_like(block.x)
-        for k in tf.range(n):
-            total += derivative(block.x + parameters.noise_scale * deviations[:, k], block.indices)
-        return Explained(total / n)
+        at_x, origin, shape = front(block.x), front(tf.zeros_like(block.x[:1])), tuple(block.x.shape[1:])
+
+        def cuts(numbers):
+            deviations = noise(block.keys, (pairs, *shape), setting.dtype, numbers)
+            moved = front(tf.reshape(deviations, (-1, *shape)))
+            return tuple(_pairs(v, scale * (m - o)) for v, m, o in zip(at_x, moved, origin, strict=True))
+
+        slopes = mean_gradient(setting, block.indices, cuts, weights)
+        return Explained(to_input(setting, block.x, slopes))
 
     return explain
+
+
+def _pairs(value: tf.Tensor, move: tf.Tensor) -> tf.Tensor:
+    """Return value (b, ...) plus and minus move (b * pairs, ...) as (b, 2 * pairs, ...)."""
+    moves = tf.reshape(move, (value.shape[0], -1, 1, *value.shape[1:]))
+    both = value[:, None, None] + tf.concat([moves, -moves], axis=2)
+    return tf.reshape(both, (value.shape[0], -1, *value.shape[1:]))

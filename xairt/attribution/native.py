@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.blocks import Block, Setting, compiled
+from xairt.attribution.blocks import Block, Setting, block_sizes, compiled
 from xairt.attribution.registry import MethodCall
 from xairt.errors import MethodError
 
@@ -19,51 +21,67 @@ class NativeEngine:
         Model, target, baseline and dtype.
     call : MethodCall
         The method and its parameters.
-    size : int
-        Samples per block.
+    size : int or None
+        Samples per block; None chooses by the network and by what the method costs.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Samples in a block for few samples, and in one for many.
     """
 
     name = "native"
 
-    def __init__(self, setting: Setting, call: MethodCall, size: int) -> None:
-        self.setting, self.call, self.size = setting, call, size
-        outputs = setting.outputs
-        explain = call.method.build(setting, call.parameters)
-        scalar = setting.scalar(outputs)
+    def __init__(self, setting: Setting, call: MethodCall, size: int | None = None) -> None:
+        self.setting, self.call = setting, call
+        evaluations = call.method.evaluations(call.parameters, setting)
+        self.sizes = block_sizes(setting.rows, evaluations) if size is None else (size, size)
+        self._explain = call.method.build(setting, call.parameters)
+        self._explain_layers = None
+        self._made = {}
 
-        def run(x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> dict[str, tf.Tensor]:
-            chosen = setting.target.chosen(outputs(x), indices)
-            explained = explain(Block(x, chosen, keys))
-            result = {"attribution": explained.attribution, "prediction": scalar(x, chosen), "target": chosen}
-            if explained.promised is not None:
-                result["promised"] = explained.promised
-            return result | explained.ledger
+    def _run(self, x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = self.setting.outputs(x)
+        chosen = self.setting.target.chosen(outputs, indices)
+        explained = self._explain(Block(x, chosen, keys))
+        prediction = self.setting.target.select(outputs, chosen)
+        result = {"attribution": explained.attribution, "prediction": prediction, "target": chosen}
+        if explained.promised is not None:
+            result["promised"] = explained.promised
+        return result | explained.ledger
 
-        self._run = self._compiled(run)
-        self._layers = None
+    def _run_layers(self, x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> list:
+        chosen = self.setting.target.chosen(self.setting.outputs(x), indices)
+        return self._explain_layers(Block(x, chosen, keys))[1]
 
-    def _compiled(self, function):
-        shape = (self.size, *self.setting.network.input_shape)
-        return compiled(
-            function,
-            tf.TensorSpec(shape, self.setting.dtype),
-            tf.TensorSpec((self.size,), tf.int32),
-            tf.TensorSpec((self.size, 2), tf.int32),
-        )
+    def _compiled(self, function: Callable, size: int, *, jit: bool) -> Callable:
+        """Return a function of this engine compiled for blocks of a size, once for each size."""
+        key = (function.__name__, size)
+        if key not in self._made:
+            shape = (size, *self.setting.network.input_shape)
+            self._made[key] = compiled(
+                function,
+                tf.TensorSpec(shape, self.setting.dtype),
+                tf.TensorSpec((size,), tf.int32),
+                tf.TensorSpec((size, 2), tf.int32),
+                jit=jit,
+            )
+        return self._made[key]
 
     def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
-        """Explain one block of exactly `size` samples.
+        """Explain one block.
 
         Parameters
         ----------
         x : numpy.ndarray
-            (size, ...) samples.
+            (b, ...) samples; b is one of `sizes`.
         indices : numpy.ndarray
-            (size,) target indices, -1 where the largest output is meant.
+            (b,) target indices, -1 where the largest output is meant.
         keys : numpy.ndarray
-            (size, 2) seed and sample index.
+            (b, 2) seed and sample index.
         """
-        return {k: v.numpy() for k, v in self._run(*map(tf.constant, (x, indices, keys))).items()}
+        run = self._compiled(self._run, len(x), jit=self.setting.network.compiles_by_xla)
+        return {k: v.numpy() for k, v in run(*map(tf.constant, (x, indices, keys))).items()}
 
     def layers(
         self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray
@@ -78,15 +96,10 @@ class NativeEngine:
         make = getattr(self.call.method.build, "with_ledger", None)
         if make is None:
             raise MethodError(f"{self.call.label} keeps no ledger: only the lrp methods do")
-        if self._layers is None:
-            outputs = self.setting.outputs
-            explain = make(self.setting, self.call.parameters)
-
-            def run(x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> list:
-                return explain(Block(x, self.setting.target.chosen(outputs(x), indices), keys))[1]
-
-            self._layers = self._compiled(run)
-        ledger = self._layers(*map(tf.constant, (x, indices, keys)))
+        if self._explain_layers is None:
+            self._explain_layers = make(self.setting, self.call.parameters)
+        run = self._compiled(self._run_layers, len(x), jit=False)
+        ledger = run(*map(tf.constant, (x, indices, keys)))
         return [(_text(name), {k: v.numpy() for k, v in entries.items()}) for name, entries in ledger]
 
 

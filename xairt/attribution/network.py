@@ -12,6 +12,7 @@ import tensorflow as tf
 from xairt.errors import ModelError
 from xairt.models.graph import Evaluator, Graph, convert
 from xairt.models.graph.convert import FINAL_ACTIVATIONS
+from xairt.models.graph.nodes import Dense, Linear, Scale
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,12 @@ ACTIVATED_LAST = (
 
 Outputs = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 """A function from samples (n, ...) to the network's outputs, with logits for a final softmax or sigmoid."""
+
+Front = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
+"""The affine part of a network that reads the samples (n, ...), to the tensors where it ends."""
+
+Rest = Callable[..., tuple[tf.Tensor, ...]]
+"""What follows the front: from its tensors to the outputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +98,7 @@ class Network:
             raise ModelError(f"dtype='{dtype}' needs the canonical graph, but {self.obstacle}")
         return self.keras_outputs
 
-    def split(
-        self, dtype: str = "float32"
-    ) -> tuple[Callable[[tf.Tensor], tuple[tf.Tensor, ...]], Callable[..., tuple[tf.Tensor, ...]]]:
+    def split(self, dtype: str = "float32") -> tuple[Front, Rest]:
         """Return the affine front of the network and the rest: outputs(x) = rest(*front(x)).
 
         Where there is no canonical graph the front hands the samples on.
@@ -102,6 +107,16 @@ class Network:
             return lambda x: (x,), self.outputs(dtype)
         evaluator = self.evaluator(dtype)
         return evaluator.front, evaluator.rest
+
+    @property
+    def compiles_by_xla(self) -> bool:
+        """Whether XLA computes the network faster than TensorFlow's own kernels: not with convolutions."""
+        if self.graph is None:
+            return False
+        return all(
+            not isinstance(node.op, Linear) or isinstance(node.op.map, Dense | Scale)
+            for node in self.graph.nodes
+        )
 
     def require_graph(self) -> Graph:
         """Return the canonical graph, or raise the reason why there is none."""

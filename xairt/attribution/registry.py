@@ -45,6 +45,10 @@ class Method:
         Whether a baseline is used.
     conventions : mapping
         For each accepted convention the parameters it sets where the user did not.
+    uses_cells : bool
+        Whether patches move over the axes of a sample.
+    evaluations : callable
+        From (parameters, setting) to the number of rows that the network computes for one sample.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Method:
     baseline: bool = False
     conventions: MappingProxyType[str, dict[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     uses_cells: bool = False
+    evaluations: Callable[[Any, Setting], int] = lambda parameters, setting: 1
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -120,8 +125,15 @@ METHODS: dict[str, Method] = {
             DIFFERENCE,
             baseline=True,
             conventions=_convention(quadrature="innvestigate"),
+            evaluations=lambda p, setting: p.steps,
         ),
-        Method("smoothgrad", gradients.SmoothGradParameters, gradients.smoothgrad, SMILKOV),
+        Method(
+            "smoothgrad",
+            gradients.SmoothGradParameters,
+            gradients.smoothgrad,
+            SMILKOV,
+            evaluations=lambda p, setting: p.augment_by_n,
+        ),
         Method("deconvnet", Parameters, activations.deconvnet, ZEILER, conventions=_convention()),
         Method(
             "guided_backprop",

@@ -25,6 +25,7 @@ from xairt.errors import EngineError
 
 PYTHON_VARIABLE = "XAIRT_LEGACY_PYTHON"
 STOP_SECONDS = 5
+WORKER_BLOCK = 128
 
 
 def interpreter() -> str:
@@ -185,7 +186,8 @@ class InnvestigateEngine:
             raise EngineError(
                 "engine 'innvestigate' explains one output by its index: give target=INDEX, or use engine='native'"
             )
-        self.setting, self.size = setting, size
+        size = size or WORKER_BLOCK
+        self.setting, self.sizes = setting, (size, size)
         name, translate = ANALYZERS[call.method.name]
         self._stochastic = call.method.name in STOCHASTIC
         self._layers, self._weights = export.describe(setting.network.require_graph())
