@@ -49,6 +49,8 @@ class Method:
         Whether patches move over the axes of a sample.
     evaluations : callable
         From (parameters, setting) to the number of rows that the network computes for one sample.
+    noise : callable or None
+        From (parameters, shape of a sample) to the shape of the noise that is drawn for a sample.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Method:
     conventions: MappingProxyType[str, dict[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     uses_cells: bool = False
     evaluations: Callable[[Any, Setting], int] = lambda parameters, setting: 1
+    noise: Callable[[Any, tuple[int, ...]], tuple[int, ...]] | None = None
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -133,6 +136,7 @@ METHODS: dict[str, Method] = {
             gradients.smoothgrad,
             SMILKOV,
             evaluations=lambda p, setting: p.augment_by_n,
+            noise=gradients.smoothgrad_noise,
         ),
         Method("deconvnet", Parameters, activations.deconvnet, ZEILER, conventions=_convention()),
         Method(
@@ -166,7 +170,7 @@ METHODS: dict[str, Method] = {
         Method(
             "occlusion", perturbation.OcclusionParameters, perturbation.occlusion, ZEILER, uses_cells=True
         ),
-        Method("random", Parameters, controls.random, ADEBAYO),
+        Method("random", Parameters, controls.random, ADEBAYO, noise=lambda p, shape: shape),
         Method("edge", Parameters, controls.edge, ADEBAYO, signed=False),
         Method("input", Parameters, controls.input_itself, ADEBAYO),
     )
