@@ -77,7 +77,6 @@ def grad_cam(setting: Setting, parameters: GradCamParameters) -> BlockMethod:
     bilinearly to the input and given to every channel alike.
     """
     graph = setting.network.require_graph()
-    evaluator = setting.network.evaluator(setting.dtype)
     position = _activation_position(graph, parameters.layer)
     shape = setting.network.input_shape
     if len(shape) != 3:
@@ -86,13 +85,8 @@ def grad_cam(setting: Setting, parameters: GradCamParameters) -> BlockMethod:
         )
 
     def explain(block: Block) -> Explained:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(block.x)
-            values, _ = evaluator.forward(block.x)
-            outputs = tuple(values[i] for i in graph.outputs)
-            scalar = setting.target.select(outputs, block.indices)
-        channels = values[position]
-        weights = tf.reduce_mean(tape.gradient(scalar, channels), axis=(1, 2), keepdims=True)
+        channels = block.values[position]
+        weights = tf.reduce_mean(block.tape.gradient(block.value, channels), axis=(1, 2), keepdims=True)
         coarse = tf.nn.relu(tf.reduce_sum(weights * channels, axis=-1, keepdims=True))
         fine = tf.cast(tf.image.resize(coarse, shape[:2]), coarse.dtype)
         return Explained(tf.zeros_like(block.x) + fine)

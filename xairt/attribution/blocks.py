@@ -69,7 +69,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A block of samples as a method receives it.
+    """A block of samples with the network's forward pass, as a method receives it.
 
     Attributes
     ----------
@@ -77,6 +77,14 @@ class Block:
         Samples (b, ...).
     indices : tf.Tensor
         Index of the explained output of each sample (b,), resolved; see `Target.chosen`.
+    value : tf.Tensor
+        The explained scalar of each sample (b,).
+    outputs : tuple of tf.Tensor
+        All outputs of the network.
+    values, products : list, dict
+        Of every node of the canonical graph, see `Evaluator.forward`; empty without a graph.
+    tape : tf.GradientTape
+        The record of the forward pass, for gradients with respect to x and to values.
     noise : tf.Tensor or None
         Standard normal numbers (b, *shape) of the shape that the method asked for, see `Method.noise`;
         they depend on seed and sample alone.
@@ -84,7 +92,31 @@ class Block:
 
     x: tf.Tensor
     indices: tf.Tensor
+    value: tf.Tensor
+    outputs: tuple[tf.Tensor, ...]
+    values: list[tf.Tensor]
+    products: dict[int, tf.Tensor]
+    tape: tf.GradientTape
     noise: tf.Tensor | None = None
+
+    @classmethod
+    def of(cls, setting: Setting, x: tf.Tensor, indices: tf.Tensor, noise: tf.Tensor | None = None) -> Block:
+        """Compute the forward pass of samples; an index of -1 stands for the largest output."""
+        network = setting.network
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            if network.graph is None:
+                values, products, outputs = [], {}, network.outputs(setting.dtype)(x)
+            else:
+                values, products = network.evaluator(setting.dtype).forward(x)
+                outputs = tuple(values[i] for i in network.graph.outputs)
+            chosen = setting.target.chosen(outputs, indices)
+            value = setting.target.select(outputs, chosen)
+        return cls(x, chosen, value, outputs, values, products, tape, noise)
+
+    def gradient(self) -> tf.Tensor:
+        """Return the derivative of the explained scalar with respect to the samples (b, ...)."""
+        return self.tape.gradient(self.value, self.x, unconnected_gradients="zero")
 
 
 @dataclass(frozen=True, eq=False)

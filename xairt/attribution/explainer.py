@@ -27,7 +27,7 @@ from xairt.progress import track
 
 ENGINES = ("native", *PEERS)
 DTYPES = ("float32", "float64")
-CACHED_EXPLAINERS = 8
+CACHED_EXPLAINERS = 32
 CACHED_NETWORKS = 2
 
 

@@ -13,7 +13,6 @@ from pydantic import Field
 from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks
 from xairt.attribution.parameters import Parameters
 
-Gradient = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Quadrature = Literal["trapezoid", "midpoint", "gauss_legendre", "innvestigate"]
 
 
@@ -31,35 +30,19 @@ class SmoothGradParameters(Parameters):
     noise_scale: float = Field(1.0, ge=0, description="standard deviation of the noise, in units of x")
 
 
-def gradient_of(setting: Setting) -> Gradient:
-    """Return the function from (samples, target indices) to the gradient of the explained scalar."""
-    scalar = setting.scalar(setting.outputs)
-
-    def gradient(x: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            value = scalar(x, indices)
-        return tape.gradient(value, x, unconnected_gradients="zero")
-
-    return gradient
-
-
 def gradient(setting: Setting, parameters: Parameters) -> BlockMethod:
     """Derivative of the explained output (Simonyan et al. 2014, arXiv 1312.6034), signed."""
-    derivative = gradient_of(setting)
-    return lambda block: Explained(derivative(block.x, block.indices))
+    return lambda block: Explained(block.gradient())
 
 
 def saliency(setting: Setting, parameters: Parameters) -> BlockMethod:
     """Absolute derivative of the explained output (Simonyan et al. 2014, section 3)."""
-    derivative = gradient_of(setting)
-    return lambda block: Explained(tf.abs(derivative(block.x, block.indices)))
+    return lambda block: Explained(tf.abs(block.gradient()))
 
 
 def input_t_gradient(setting: Setting, parameters: Parameters) -> BlockMethod:
     """Input times gradient (Shrikumar et al. 2016, arXiv 1605.01713)."""
-    derivative = gradient_of(setting)
-    return lambda block: Explained(block.x * derivative(block.x, block.indices))
+    return lambda block: Explained(block.x * block.gradient())
 
 
 def path_points(steps: int, quadrature: Quadrature) -> tuple[np.ndarray, np.ndarray]:
@@ -178,8 +161,7 @@ def integrated_gradients(setting: Setting, parameters: IntegratedGradientsParame
             total += (block.x - baselines[k]) * to_input(setting, block.x, slopes)
             at_start += setting.target.select(rest(*map(_repeated(block), start)), block.indices)
         n = tf.cast(len(setting.baseline), setting.dtype)
-        value = setting.target.select(rest(*end), block.indices)
-        return Explained(total / n, promised=value - at_start / n)
+        return Explained(total / n, promised=block.value - at_start / n)
 
     return explain
 

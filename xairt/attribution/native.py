@@ -34,6 +34,7 @@ class NativeEngine:
 
     def __init__(self, setting: Setting, call: MethodCall, size: int | None = None) -> None:
         self.setting, self.call = setting, call
+        setting.network.outputs(setting.dtype)  # weights become tensors here, outside of compiled functions
         evaluations = call.method.evaluations(call.parameters, setting)
         self.sizes = block_sizes(setting.rows, evaluations) if size is None else (size, size)
         self._explain = call.method.build(setting, call.parameters)
@@ -47,18 +48,19 @@ class NativeEngine:
         return self._explained(x, indices, *drawn)
 
     def _run(self, x: tf.Tensor, indices: tf.Tensor, *drawn: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = self.setting.outputs(x)
-        chosen = self.setting.target.chosen(outputs, indices)
-        explained = self._explain(Block(x, chosen, *drawn))
-        prediction = self.setting.target.select(outputs, chosen)
-        result = {"attribution": explained.attribution, "prediction": prediction, "target": chosen}
+        block = Block.of(self.setting, x, indices, *drawn)
+        explained = self._explain(block)
+        result = {
+            "attribution": explained.attribution,
+            "prediction": block.value,
+            "target": block.indices,
+        }
         if explained.promised is not None:
             result["promised"] = explained.promised
         return result | explained.ledger
 
     def _block_layers(self, x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> list:
-        chosen = self.setting.target.chosen(self.setting.outputs(x), indices)
-        return self._explain_layers(Block(x, chosen))[1]
+        return self._explain_layers(Block.of(self.setting, x, indices))[1]
 
     def _compiled(self, function: Callable, size: int) -> Callable:
         """Return a function of this engine compiled for blocks of a size, once for each size."""

@@ -23,6 +23,9 @@ ACTIVATED_LAST = (
 )
 """Layers that apply their activation to their result; that of a recurrent layer works inside it."""
 
+XLA_WEIGHTS = 20_000
+"""Weights of a network of dense layers from which on XLA is worth its compilation."""
+
 Outputs = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 """A function from samples (n, ...) to the network's outputs, with logits for a final softmax or sigmoid."""
 
@@ -110,13 +113,14 @@ class Network:
 
     @property
     def compiles_by_xla(self) -> bool:
-        """Whether XLA computes the network faster than TensorFlow's own kernels: not with convolutions."""
-        if self.graph is None:
-            return False
-        return all(
-            not isinstance(node.op, Linear) or isinstance(node.op.map, Dense | Scale)
-            for node in self.graph.nodes
-        )
+        """Whether XLA computes the network faster than TensorFlow's own kernels.
+
+        So it does for dense layers of some size. Convolutions are slower there, and small networks are
+        not worth the longer compilation.
+        """
+        linear = [node.op for node in self.graph.nodes if isinstance(node.op, Linear)] if self.graph else []
+        weights = sum(op.kernel.size for op in linear)
+        return weights >= XLA_WEIGHTS and all(isinstance(op.map, Dense | Scale) for op in linear)
 
     def require_graph(self) -> Graph:
         """Return the canonical graph, or raise the reason why there is none."""

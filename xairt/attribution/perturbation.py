@@ -67,7 +67,6 @@ def occlusion(setting: Setting, parameters: OcclusionParameters) -> BlockMethod:
         n_samples, shape = block.x.shape[0], block.x.shape[1:]
         at_once = min(max(1, copies_that_fit // n_samples), len(corners))
         flat = tf.reshape(block.x, (n_samples, 1, -1))
-        complete = scalar(block.x, block.indices)
         repeated = tf.repeat(block.indices, at_once)
         padded = np.concatenate(
             [corners, np.full((-len(corners) % at_once, corners.shape[1]), -1 - max(patch))]
@@ -79,7 +78,7 @@ def occlusion(setting: Setting, parameters: OcclusionParameters) -> BlockMethod:
             covered = tf.reduce_all((offset >= 0) & (offset < edges), axis=-1)
             changed = tf.where(covered[None], value, flat)
             result = scalar(tf.reshape(changed, (n_samples * at_once, *shape)), repeated)
-            difference = over_samples(complete, flat[:, 0]) - tf.reshape(result, (n_samples, at_once))
+            difference = over_samples(block.value, flat[:, 0]) - tf.reshape(result, (n_samples, at_once))
             mask = tf.cast(covered, setting.dtype)
             total += tf.matmul(difference, mask)
             count += tf.reduce_sum(mask, axis=0, keepdims=True)

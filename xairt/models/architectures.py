@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from xairt.errors import ModelError
+from xairt.errors import ModelError, suggest
 
 MAMALAKIS2022_UNITS = (512, 256, 128, 64, 32, 16)
+
+SMERF_FILTERS = {"simple": ((32, 64, 64), 1), "complex": ((64, 128, 256, 64), 2)}
+"""Filters of the convolutions, and the number of hidden dense layers."""
 
 
 def mamalakis2022(n_inputs: int, seed: int) -> tf.keras.Model:
@@ -80,6 +83,55 @@ def linear(n_inputs: int, seed: int) -> tf.keras.Model:
         tf.keras.layers.Dense(1, use_bias=False, kernel_initializer=narrow),
     ]
     return tf.keras.Sequential(layers, name="linear")
+
+
+def smerf(kind: str, seed: int) -> tf.keras.Model:
+    """Return a convolutional network of SMERF for images of 64 x 64 pixels and 3 channels.
+
+    Convolutions of 3 x 3 with stride 2 and ReLU, without padding; then dense layers of 200 units with ReLU
+    and two logits.
+
+    Parameters
+    ----------
+    kind : {"simple", "complex"}
+        "simple": 32, 64, 64 filters and one dense layer; "complex": 64, 128, 256, 64 filters and two.
+    seed : int
+        Not negative; the same seed gives the same weights (Glorot uniform, biases 0). Global random state
+        is left alone.
+
+    Returns
+    -------
+    tensorflow.keras.Model
+        (samples, 64, 64, 3) -> (samples, 2), not compiled.
+
+    Raises
+    ------
+    ModelError
+        If ``kind`` is unknown or ``seed`` is negative.
+
+    References
+    ----------
+    Kim, Plumb and Talwalkar (2022), arXiv:2105.06506.
+    """
+    if kind not in SMERF_FILTERS:
+        raise ModelError(
+            f"kind {kind!r} is unknown: give 'simple' or 'complex'{suggest(kind, SMERF_FILTERS)}"
+        )
+    filters, hidden = SMERF_FILTERS[kind]
+    seeds = iter(_layer_seeds(1, seed, len(filters) + hidden + 1))
+
+    def glorot() -> tf.keras.initializers.Initializer:
+        return tf.keras.initializers.GlorotUniform(seed=next(seeds))
+
+    layers = tf.keras.layers
+    model = tf.keras.Sequential([layers.Input((64, 64, 3))], name=f"smerf_{kind}")
+    for count in filters:
+        model.add(layers.Conv2D(count, 3, strides=2, activation="relu", kernel_initializer=glorot()))
+    model.add(layers.Flatten())
+    for _ in range(hidden):
+        model.add(layers.Dense(200, "relu", kernel_initializer=glorot()))
+    model.add(layers.Dense(2, kernel_initializer=glorot()))
+    return model
 
 
 def _layer_seeds(n_inputs: int, seed: int, count: int) -> list[int]:

@@ -222,12 +222,9 @@ def with_ledger(
     relevance_pass = RelevancePass(evaluator, assign(graph, chosen), guard)
 
     def explain(block: Block) -> tuple[Explained, list]:
-        values, products = evaluator.forward(block.x)
-        outputs = tuple(values[i] for i in graph.outputs)
-        (relevance,), layers = relevance_pass(
-            values, products, start_relevance(setting, outputs, block.indices, start)
-        )
-        explained = start(setting.target.select(outputs, block.indices))
+        started = start_relevance(setting, block.outputs, block.indices, start)
+        (relevance,), layers = relevance_pass(block.values, block.products, started)
+        explained = start(block.value)
         kept = totals(layers, explained)
         return Explained(relevance, explained - sum(kept.values()), kept), layers
 
