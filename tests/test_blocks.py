@@ -1,0 +1,128 @@
+"""Blocks of samples: sizes, XLA, and what many inputs change in the positive pot."""
+
+from __future__ import annotations
+
+import functools
+
+import networks
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import xairt
+from xairt.attribution import blocks
+from xairt.attribution.network import Network
+from xairt.models.graph import convert
+
+L = tf.keras.layers
+METHODS = ("gradient", "lrp.alpha_1_beta_0", "integrated_gradients(steps=8)", "smoothgrad(augment_by_n=5)")
+
+
+def wide(seed: int = 0) -> tf.keras.Model:
+    """Dense layers of enough weights that XLA compiles them."""
+    layers = [L.InputLayer(90), L.Dense(250, "relu"), L.Dense(40, "relu"), L.Dense(3)]
+    return networks.randomised(tf.keras.Sequential(layers), seed)
+
+
+MODELS = {"mlp": networks.mlp, "wide": wide, "cnn": networks.cnn}
+
+
+@functools.cache
+def case(network: str) -> tuple[tf.keras.Model, np.ndarray]:
+    model = MODELS[network]()
+    return model, networks.samples(model, 1200)
+
+
+def test_xla_takes_dense_networks_of_some_size():
+    chosen = {name: Network.of(case(name)[0]).compiles_by_xla for name in MODELS}
+    assert chosen == {"mlp": False, "wide": True, "cnn": False}
+
+
+@pytest.mark.parametrize("network", MODELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_small_and_large_blocks_give_the_same_bits(network, method):
+    model, x = case(network)
+    explain = xairt.explainer(model, method)
+    few, many = explain._engine.sizes
+    assert few < many or "(" in method
+    whole = explain(x)
+    for rows in (slice(0, 3), slice(600, 670), slice(1199, 1200)):
+        part = explain(x[rows], sample_index=range(1200)[rows])
+        np.testing.assert_array_equal(part.attribution, whole.attribution[rows])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_xla_agrees_with_tensorflow(method, monkeypatch):
+    model, x = case("wide")
+    by_xla = xairt.explainer(model, method)(x[:20])
+    monkeypatch.setattr(Network, "compiles_by_xla", False)
+    plain = xairt.explainer(model, method)(x[:20])
+    largest = abs(plain.attribution).max("feature")
+    assert (abs(by_xla.attribution - plain.attribution).max("feature") <= 2e-5 * largest).all()
+
+
+@pytest.mark.parametrize("evaluations", [1, 3, 64, 500, 10_000])
+@pytest.mark.parametrize("rows", [1, 64, 4096])
+def test_blocks_hold_the_rows_that_fit(rows, evaluations):
+    few, many = blocks.block_sizes(rows, evaluations)
+    assert 1 <= few <= many
+    assert many == 1 or many * evaluations <= rows
+    assert few == 1 or few * evaluations <= blocks.FEW_ROWS
+    assert blocks.block_sizes(2 * rows, evaluations)[1] >= many
+
+
+@pytest.mark.parametrize(("n", "at_once"), [(1, 1), (7, 3), (8, 4), (5, 100)])
+def test_chunks_hold_every_number_once(n, at_once):
+    table = blocks.chunks(n, at_once)
+    assert table.shape[1] <= at_once
+    np.testing.assert_array_equal(table[table >= 0], np.arange(n))
+
+
+def test_rows_at_once_are_bounded_by_memory():
+    image = networks.randomised(
+        tf.keras.Sequential([L.InputLayer((256, 256, 3)), L.Conv2D(8, 3), L.Flatten()])
+    )
+    network = Network.of(image)
+    rows = blocks.rows_at_once(network, "float32")
+    numbers = sum(int(np.prod(node.shape)) for node in network.graph.nodes)
+    assert rows * numbers * 4 <= blocks.BLOCK_BYTES
+    assert blocks.rows_at_once(network, "float64") <= rows
+    assert blocks.rows_at_once(Network.of(networks.mlp()), "float32") == blocks.MOST_ROWS
+
+
+@pytest.mark.parametrize("bias", ["canonical", "innvestigate", "ignore"])
+def test_positive_pot_of_many_inputs(bias):
+    model, x = case("wide")
+    x = x[:6].astype(float)
+    out = xairt.attribute(model, x, "lrp.alpha_beta(alpha=1, beta=0)", target=1, bias=bias)
+    weights = [(node.op.kernel, node.op.bias) for node in convert(model).nodes if hasattr(node.op, "kernel")]
+    want = by_hand(x, weights, bias)
+    np.testing.assert_allclose(out.attribution, want, rtol=1e-3, atol=1e-5 * abs(want).max())
+
+
+def by_hand(x: np.ndarray, weights: list, bias: str) -> np.ndarray:
+    """Return alpha 1, beta 0 of output 1 of dense layers with ReLU between them, in float64."""
+    inputs = [x]
+    for w, b in weights:
+        inputs.append(np.maximum(inputs[-1] @ w + b, 0))
+    logits = inputs[-2] @ weights[-1][0] + weights[-1][1]
+    relevance = np.where(np.arange(logits.shape[1]) == 1, logits, 0)
+    for a, (w, b) in zip(inputs[-2::-1], weights[::-1], strict=True):
+        terms = np.maximum(a[:, :, None] * w, 0)
+        kept = {"canonical": np.maximum(b, 0), "innvestigate": b, "ignore": 0 * b}[bias]
+        pot = terms.sum(axis=1) + kept
+        share = np.divide(relevance, pot, out=np.zeros_like(relevance), where=pot != 0)
+        relevance = (terms * share[:, None]).sum(axis=2)
+    return relevance
+
+
+def test_empty_pot_of_many_inputs_is_empty():
+    model = tf.keras.Sequential([L.InputLayer(100), L.Dense(2, "relu"), L.Dense(1, use_bias=False)])
+    kernel = np.random.default_rng(0).uniform(0.1, 1, (100, 2)) * [-1, 1]
+    model.set_weights([kernel, np.array([60.0, 0.0]), np.ones((2, 1))])
+    x = np.random.default_rng(1).uniform(0.1, 1, (5, 100))
+    first = np.maximum(x @ kernel[:, 0] + 60, 0)
+    assert (first > 1).all()
+    out = xairt.attribute(model, x, "lrp.alpha_1_beta_0_IB")
+    np.testing.assert_allclose(out.lost_to_empty_pot, first, rtol=1e-5)
+    np.testing.assert_allclose(out.attribution, x * kernel[:, 1], rtol=1e-5)
