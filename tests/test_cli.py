@@ -135,6 +135,51 @@ def test_parameters_join_those_in_the_name(run):
     assert identity["form"] == 'lrp.epsilon(input_layer_rule=None, bias="ignore", epsilon=0.5)'
 
 
+@pytest.mark.parametrize("place", ["rules.yaml", "my-rules/0 1.yaml", "{tmp}/rules.yaml"])
+def test_composite_rules_come_from_a_file(run, folder, tmp_path, place):
+    file = Path(place.replace("{tmp}", str(tmp_path)))
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("- {layer: last, rule: epsilon(epsilon=0.5)}\n- {index: 0, rule: flat}", encoding="utf-8")
+    out = attributed(
+        run, f"-m lrp.composite '--param=lrp.composite.rules={file}' --param lrp.composite.default=z_plus"
+    )
+    given = [{"layer": "last", "rule": "epsilon(epsilon=0.5)"}, {"index": 0, "rule": "flat"}]
+    want = direct(folder, "lrp.composite", rules=given, default="z_plus")
+    np.testing.assert_array_equal(out.attribution[0], want.attribution)
+    assert json.loads(out.identities) == json.loads(want.identities)
+
+
+def test_rules_are_shown_before_the_work(run):
+    code, out, err = run(
+        "attribute {}/model.keras {}/vectors.npy -o out.nc --show-rules -m gradient -m lrp.alpha_2_beta_1 "
+        "-m 'lrp.z(input_layer_rule=Flat)' --convention innvestigate"
+    )
+    assert (code, err) == (0, "")
+    titles = [
+        out.index(text) for text in ("lrp.alpha_2_beta_1", "lrp.z(input_layer_rule", "out.nc: 3 method(s)")
+    ]
+    assert titles == sorted(titles)
+    first, second = out[: titles[1]], out[titles[1] :]
+    assert first.count("alpha_beta(alpha=2, beta=1, bias=innvestigate)") == 3
+    assert second.count("z(bias=canonical)") == 2
+    assert second.count("flat") == 1
+    assert [first.count(shape) for shape in ("(11,)", "(6,)", "(3,)")] == [1, 1, 1]
+
+
+def test_rules_of_a_method_without_any_are_refused(run, tmp_path):
+    code, out, err = run("attribute {}/model.keras {}/vectors.npy -o out.nc --show-rules -m gradient")
+    assert (code, out) == (2, "")
+    assert err == "xairt: gradient puts no rules on layers: only the native lrp methods and deep_taylor do\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_inspect_shows_the_rules_of_a_method(run):
+    code, out, err = run("inspect {}/model.keras --rules lrp.sequential_preset_a --convention innvestigate")
+    assert (code, err) == (0, "")
+    assert out.count("epsilon(epsilon=0.1, bias=innvestigate)") == 3
+    assert run("inspect {}/model.keras --rules lrp.nothing")[0] == 2
+
+
 def test_convention_goes_to_the_methods_that_have_it(run):
     out = attributed(run, "-m lrp.alpha_2_beta_1 -m gradient --convention innvestigate")
     identities = json.loads(out.identities)

@@ -49,6 +49,16 @@ CONTRACT = {
     "lrp.z_plus_fast": ({}, EXACT),
     "lrp.w_square": ({}, EXACT),
     "lrp.flat": ({}, EXACT),
+    "lrp.composite": (
+        {
+            "rules": [
+                {"layer": "first", "rule": "gamma(gamma=0.5, bias=canonical)"},
+                {"index": -1, "rule": "epsilon(epsilon=0.1, bias=canonical)"},
+            ],
+            "default": "alpha_beta(alpha=2, beta=1, bias=ignore)",
+        },
+        EXACT,
+    ),
     "lrp.sequential_preset_a": ({}, EXACT),
     "lrp.sequential_preset_b": ({}, EXACT),
     "lrp.sequential_preset_a_flat": ({}, EXACT),

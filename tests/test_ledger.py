@@ -145,7 +145,7 @@ def test_zero_denominator_shares_with_positive_sign():
     from xairt.attribution.lrp import rules
 
     def composite(p):
-        return rules.Composite(rules.w_square(), first=rules.epsilon(0.5, "ignore"))
+        return rules.Composite(rules.w_square(), (rules.Choice(rules.epsilon(0.5, "ignore"), layer="first"),))
 
     from xairt.attribution.blocks import Block, Setting
     from xairt.attribution.network import Network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
 import shlex
@@ -114,6 +115,9 @@ def attribute(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples computed at once.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64 (native engine).")] = "float32",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    show_rules: Annotated[
+        bool, typer.Option("--show-rules", help="First print which layer gets which rule (LRP methods).")
+    ] = False,
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Load a model file that executes code.")
     ] = False,
@@ -128,13 +132,16 @@ def attribute(
     _check_suffix(output, ".nc")
     _keep_inputs(output, data, grid, baseline, model)
     methods = with_parameters(method, param or [])
-    for name in methods:
-        resolve(name)  # a typing error is told before any file is read
+    calls = [resolve(name) for name in methods]  # a typing error is told before any file is read
     selection = parse_selection(select or [])
     x = read_array(data, variable, select=selection)
     sample = sample_dimension(x)
+    network = load_model(model, trust_code=trust_code)
+    if show_rules:
+        followed = [convention if convention in call.method.conventions else None for call in calls]
+        _print_rules(network, [resolve(m, None, c) for m, c in zip(methods, followed, strict=True)])
     result = explain(
-        load_model(model, trust_code=trust_code),
+        network,
         x,
         methods,
         target=target,
@@ -206,11 +213,24 @@ def draw(
 
 
 @app.command()
-def inspect(model: Annotated[str, typer.Argument(help="Model file, URL, or registered name.")]) -> None:
+def inspect(
+    model: Annotated[str, typer.Argument(help="Model file, URL, or registered name.")],
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(help="An LRP method: load the model, and show which layer gets which rule; repeatable."),
+    ] = None,
+    convention: Convention = None,
+) -> None:
     """Show what a model file holds and which methods can explain it; executes nothing of the file."""
     from xairt.models.card import inspect_model
 
     _console().print(inspect_model(model).render())
+    if rules:
+        from xairt.attribution.registry import resolve
+        from xairt.models.loading import load_model
+
+        calls = [resolve(method, convention=convention) for method in rules]
+        _print_rules(load_model(model), calls)
 
 
 @app.command()
@@ -293,8 +313,16 @@ def with_parameters(methods: Sequence[str], params: Sequence[str]) -> list[str]:
         if not (equals and dot and key) or not any(calls.parse(m)[0] == name for m in methods):
             asked = ", ".join(methods)
             raise MethodError(f"--param {text}: write METHOD.key=value, with a method given by -m ({asked})")
-        further.setdefault(name, []).append(f"{key}={value}")
+        further.setdefault(name, []).append(f"{key}={_quoted(value)}")
     return [_with(method, further.get(calls.parse(method)[0], [])) for method in methods]
+
+
+def _quoted(value: str) -> str:
+    """Return a value as a Python literal: a number, tuple or the like as it is, anything else as text."""
+    try:
+        return repr(ast.literal_eval(value.strip()))
+    except (ValueError, SyntaxError):
+        return repr(value.strip())
 
 
 def _with(method: str, assignments: list[str]) -> str:
@@ -382,6 +410,23 @@ def _keep_inputs(output: Path, *inputs: Path | str | None) -> None:
     for given in inputs:
         if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
             raise DataError(f"{output}: is an input of this command: name another output file")
+
+
+def _print_rules(model: Any, calls: Sequence[Any]) -> None:
+    """Print for each of the method calls that has them which layer gets which rule."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from xairt.attribution.lrp.methods import rules_of
+    from xairt.attribution.network import Network
+
+    network = Network.of(model)
+    for call in [call for call in calls if hasattr(call.method.build, "layer_rules")] or calls:
+        layers = rules_of(network, call.label, call.method.build, call.parameters)
+        table = Table(*layers.columns, title=escape(call.label), title_justify="left")
+        for row in layers.itertuples(index=False):
+            table.add_row(*(escape(str(value)) for value in row))
+        _console().print(table)
 
 
 def _command_line(context: typer.Context) -> str:

@@ -35,17 +35,19 @@ class Convention:
 
 INNVESTIGATE = Convention(
     name="innvestigate",
-    applies_to="lrp.*, integrated_gradients",
+    applies_to="lrp.*, deep_taylor, deep_taylor.bounded, integrated_gradients, deconvnet, guided_backprop",
     difference=(
-        "alpha-beta rules add the whole bias to the positive and to the negative pot, a denominator of exactly 0 "
-        "is replaced by 1e-7, and integrated gradients are a left Riemann sum (points k/steps, k = 0 ... steps-1)"
+        "alpha-beta rules (also in the sequential presets and in lrp.composite) add the whole bias to the positive "
+        "and to the negative pot, a denominator of exactly 0 is replaced by 1e-7 in every LRP rule and in deep "
+        "Taylor decomposition, integrated gradients are a left Riemann sum (points k/steps, k = 0 ... steps-1), and "
+        "deconvnet and guided_backprop send the explained output f back in place of 1"
     ),
     source="iNNvestigate 1.0.9 and 2.1.2 (Alber et al. 2019, JMLR 20(93)); its issues 116, 273, 327",
 )
 
 KRELL2025 = Convention(
     name="krell2025",
-    applies_to="fields.piecewise",
+    applies_to="fields.draw, fields.PiecewiseLinear",
     difference=(
         "contributions of negative values have their sign flipped (unit slopes give |x|), and slopes and "
         "breakpoints are drawn with the covariance in place of the correlation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from typing import Any
 
 from xairt.errors import MethodError
@@ -11,7 +12,7 @@ from xairt.errors import MethodError
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """Split a method written as a call into its name and keyword parameters.
 
-    Values are Python literals; a bare word or a nested call is kept as text. Nothing is evaluated.
+    Values are Python literals; a bare word, a nested call or a plain path is kept as text. Nothing is evaluated.
 
     Raises
     ------
@@ -25,8 +26,9 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     >>> parse("lrp.alpha_beta(alpha=1, beta=0, input_layer_rule=Bounded(low=-3, high=3))")
     ('lrp.alpha_beta', {'alpha': 1, 'beta': 0, 'input_layer_rule': 'Bounded(low=-3, high=3)'})
     """
+    text = text.strip()
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(text, mode="eval").body
     except SyntaxError:
         raise MethodError(
             f"method {text!r} cannot be read: write a name, or name(parameter=value, ...)"
@@ -39,7 +41,7 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise MethodError(f"method {text!r} gives parameter '{twice}' twice: give it once")
-    return _dotted(tree.func, text), {k.arg: _value(k.value) for k in tree.keywords}
+    return _dotted(tree.func, text), {k.arg: _value(k.value, text) for k in tree.keywords}
 
 
 def _dotted(node: ast.AST, text: str) -> str:
@@ -50,11 +52,11 @@ def _dotted(node: ast.AST, text: str) -> str:
     raise MethodError(f"method {text!r} cannot be read: write a name, or name(parameter=value, ...)")
 
 
-def _value(node: ast.AST) -> Any:
+def _value(node: ast.AST, text: str) -> Any:
     try:
         return ast.literal_eval(node)
-    except ValueError:
-        return ast.unparse(node)
+    except ValueError:  # a word, a nested call, or a path such as conf/my-rules.yaml
+        return ast.get_source_segment(text, node)
 
 
 def form(name: str, parameters: dict[str, Any]) -> str:
@@ -71,4 +73,4 @@ def form(name: str, parameters: dict[str, Any]) -> str:
 
 
 def _literal(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,7 @@ from xairt._version import __version__
 from xairt.attribution import inputs, result
 from xairt.attribution.blocks import Setting, rows_at_once
 from xairt.attribution.engines import PEERS
+from xairt.attribution.lrp.methods import rules_of
 from xairt.attribution.native import NativeEngine
 from xairt.attribution.network import Network
 from xairt.attribution.registry import MethodCall, resolve
@@ -24,6 +25,9 @@ from xairt.errors import DataError, MethodError, ModelError, suggest
 from xairt.grid import Grid
 from xairt.models.loading import fingerprint
 from xairt.progress import track
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENGINES = ("native", *PEERS)
 DTYPES = ("float32", "float64")
@@ -156,6 +160,21 @@ class Explainer:
             whole = start + size <= n
             rows = slice(start, start + size) if whole else np.minimum(np.arange(start, start + size), n - 1)
             yield values[rows], indices[rows], keys[rows], min(size, n - start)
+
+    def rules(self) -> pd.DataFrame:
+        """Return which layer gets which LRP rule, from the input to the output.
+
+        Returns
+        -------
+        pandas.DataFrame
+            layer (name), kind, shape (of its output), rule (with parameters).
+
+        Raises
+        ------
+        MethodError
+            If the method puts no rules on layers.
+        """
+        return rules_of(self.network, self.label, self.call.method.build, self.call.parameters)
 
     def ledger(self, x: Any) -> xr.Dataset:
         """Return LRP's ledger of every layer.
@@ -391,7 +410,7 @@ def attribute(
     shared = {"target": target, "engine": engine, "dtype": dtype, "batch_size": batch_size, "grid": grid}
     calling = {"seed": seed, "progress": progress, "sample_index": sample_index}
     if isinstance(method, str):
-        return _recent_explainer(model, method, baseline=baseline, convention=convention, **shared, **params)(
+        return _recent_explainer(model, method, params, baseline=baseline, convention=convention, **shared)(
             x, **calling
         )
     if params:
@@ -401,7 +420,8 @@ def attribute(
     names = _names(method)
     _check_used(names, baseline, convention)
     explainers = [
-        _recent_explainer(model, name, **_applicable(name, baseline, convention), **shared) for name in names
+        _recent_explainer(model, name, {}, **_applicable(name, baseline, convention), **shared)
+        for name in names
     ]
     return result.combine([e(x, **calling) for e in explainers])
 
@@ -434,15 +454,18 @@ def _applicable(name: str, baseline: Any, convention: str | None) -> dict[str, A
     }
 
 
-def _recent_explainer(model: tf.keras.Model, method: str, **options: Any) -> Explainer:
+def _recent_explainer(
+    model: tf.keras.Model, method: str, params: dict[str, Any], **options: Any
+) -> Explainer:
     """Return a cached explainer of the same model (by weights and configuration) and options, or make one."""
-    chosen = ((name, _hashable(value)) for name, value in sorted(options.items()))
+    chosen = ((name, _hashable(value)) for name, value in sorted((options | params).items()))
+    form = resolve(method, params, options["convention"]).form  # what a file of rules holds now
     # the object counts too: an explainer without a canonical graph computes with it, whatever becomes of it
-    key = (_identified(model), weakref.ref(model), method, *chosen)
+    key = (_identified(model), weakref.ref(model), method, form, *chosen)
     if key in _recent:
         _recent.move_to_end(key)
         return _recent[key]
-    made = explainer(model, method, **options)
+    made = explainer(model, method, **options, **params)
     _recent[key] = made
     if len(_recent) > CACHED_EXPLAINERS:
         _recent.popitem(last=False)
@@ -453,6 +476,8 @@ def _hashable(value: Any) -> Any:
     """Return what tells two values of an option apart."""
     if isinstance(value, str | int | float | bool | Grid | Callable | None):
         return type(value), value
+    if isinstance(value, Sequence) and any(isinstance(item, Mapping) for item in value):
+        return repr(value)  # as an array it would be told apart by addresses
     try:
         return (
             inputs.array_sha256(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -44,6 +44,9 @@ class Parameters(BaseModel):
     """Base of all parameter sets: frozen, and closed against unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    unlabelled: ClassVar[frozenset[str]] = frozenset()
+    """Parameters too long for a label."""
 
     @classmethod
     def checked(cls, method: str, given: dict[str, Any]) -> Self:

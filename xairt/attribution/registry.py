@@ -14,6 +14,7 @@ from xairt.attribution.blocks import BlockMethod, Setting
 from xairt.attribution.engines import peers_of
 from xairt.attribution.lrp import methods as lrp
 from xairt.attribution.lrp import rules
+from xairt.attribution.lrp.composites import RULE_ALIASES
 from xairt.attribution.parameters import Parameters
 from xairt.errors import MethodError, suggest
 
@@ -76,6 +77,7 @@ BACH = "Bach et al. 2015, doi:10.1371/journal.pone.0130140"
 MONTAVON = "Montavon et al. 2017, doi:10.1016/j.patcog.2016.11.008"
 MONTAVON_2019 = "Montavon et al. 2019, doi:10.1007/978-3-030-28954-6_10"
 LAPUSCHKIN = "Lapuschkin et al. 2019, doi:10.1038/s41467-019-08987-4"
+KOHLBRENNER = "Kohlbrenner et al. 2020, arXiv:1910.09840"
 PRESET = "Alber et al. 2019, JMLR 20(93)"
 SIMONYAN = "Simonyan et al. 2014, arXiv:1312.6034"
 SHRIKUMAR = "Shrikumar et al. 2016, arXiv:1605.01713"
@@ -154,6 +156,7 @@ METHODS: dict[str, Method] = {
         _lrp("lrp.z_plus_fast", lrp.LRPParameters, lrp.z_plus_fast, MONTAVON),
         _lrp("lrp.w_square", lrp.LRPParameters, lrp.w_square, MONTAVON),
         _lrp("lrp.flat", lrp.LRPParameters, lrp.flat, LAPUSCHKIN),
+        _lrp("lrp.composite", lrp.CompositeParameters, lrp.composite, KOHLBRENNER, bias="innvestigate"),
         _preset("sequential_preset_a", 1, 0),
         _preset("sequential_preset_b", 2, 1),
         _preset("sequential_preset_a_flat", 1, 0, rules.flat()),
@@ -166,7 +169,7 @@ METHODS: dict[str, Method] = {
             conventions=_convention(),
         ),
         _deep_taylor("deep_taylor", Parameters),
-        _deep_taylor("deep_taylor.bounded", lrp.DeepTaylorBoundedParameters),
+        _deep_taylor("deep_taylor.bounded", lrp.Bounds),
         Method(
             "occlusion", perturbation.OcclusionParameters, perturbation.occlusion, ZEILER, uses_cells=True
         ),
@@ -178,11 +181,7 @@ METHODS: dict[str, Method] = {
 """Every method by its canonical name."""
 
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "lrp.alpha_1_beta_0": ("lrp.alpha_beta", {"alpha": 1.0, "beta": 0.0}),
-    "lrp.alpha_1_beta_0_IB": ("lrp.alpha_beta", {"alpha": 1.0, "beta": 0.0, "bias": "ignore"}),
-    "lrp.alpha_2_beta_1": ("lrp.alpha_beta", {"alpha": 2.0, "beta": 1.0}),
-    "lrp.alpha_2_beta_1_IB": ("lrp.alpha_beta", {"alpha": 2.0, "beta": 1.0, "bias": "ignore"}),
-    "lrp.z_plus": ("lrp.alpha_beta", {"alpha": 1.0, "beta": 0.0, "bias": "ignore"}),
+    f"lrp.{alias}": (f"lrp.{name}", fixed) for alias, (name, fixed) in RULE_ALIASES.items()
 }
 """Other names: the canonical method and the parameters that the alias fixes."""
 
@@ -215,7 +214,14 @@ class MethodCall:
 
 
 def _plain(value: Any) -> Any:
+    """Return a parameter's value as a literal that `calls.parse` reads."""
+    if isinstance(value, tuple):
+        return [v.model_dump(mode="json") for v in value] if _are_parameters(value) else value
     return str(value) if isinstance(value, Parameters) else value
+
+
+def _are_parameters(values: tuple) -> bool:
+    return bool(values) and all(isinstance(v, Parameters) for v in values)
 
 
 def resolve(text: str, parameters: dict[str, Any] | None = None, convention: str | None = None) -> MethodCall:
@@ -262,10 +268,11 @@ def resolve(text: str, parameters: dict[str, Any] | None = None, convention: str
     chosen = fixed | given | further
     if convention is not None:
         chosen = _follow(method, convention) | chosen
+    unlabelled = method.parameters.unlabelled
     label = (
         alias
         if not (given or further)
-        else calls.form(alias, {k: _plain(v) for k, v in (given | further).items()})
+        else calls.form(alias, {k: _plain(v) for k, v in (given | further).items() if k not in unlabelled})
     )
     return MethodCall(method, method.parameters.checked(alias, chosen), label, convention)
 

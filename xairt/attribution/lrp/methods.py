@@ -1,141 +1,51 @@
-"""The LRP methods: parameters, and the rules they put on each layer."""
+"""The LRP methods: the rules they put on each layer, and the explanation of a block of samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
-from pydantic import BeforeValidator, Field, model_validator
 
-from xairt.attribution import calls
 from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting
 from xairt.attribution.lrp import rules
-from xairt.attribution.lrp.assignment import assign
+from xairt.attribution.lrp.assignment import assign, layer_rules
+from xairt.attribution.lrp.composites import CompositeParameters
 from xairt.attribution.lrp.engine import LAYER_LEDGER, RelevancePass, totals
+from xairt.attribution.lrp.parameters import (
+    AlphaBetaParameters,
+    BiasParameters,
+    Bounds,
+    EpsilonParameters,
+    GammaParameters,
+    InputRule,
+    LRPParameters,
+    PresetParameters,
+)
+from xairt.attribution.network import Network
 from xairt.attribution.parameters import Parameters
 from xairt.errors import MethodError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 INNVESTIGATE_ZERO_GUARD = 1e-7
-
-BIAS_ALIASES = {True: "canonical", False: "ignore"}
-
-BiasChoice = Annotated[
-    Literal["canonical", "innvestigate", "ignore"],
-    BeforeValidator(lambda v: BIAS_ALIASES[v] if isinstance(v, bool) else v),
-]
-
-
-class InputRule(Parameters):
-    """Rule of the layers that read the input: Flat, WSquare, or Bounded(low, high)."""
-
-    name: Literal["Flat", "WSquare", "Bounded"]
-    low: float = Field(-1.0, allow_inf_nan=False)
-    high: float = Field(1.0, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> InputRule:
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must lie below high ({self.high})")
-        return self
-
-    def rule(self) -> rules.Rule:
-        """Return the rule as data."""
-        makers = {"Flat": rules.flat, "WSquare": rules.w_square}
-        return rules.bounded(self.low, self.high) if self.name == "Bounded" else makers[self.name]()
-
-    def __str__(self) -> str:
-        low, high = (repr(v).removesuffix(".0") for v in (self.low, self.high))
-        return f"Bounded(low={low}, high={high})" if self.name == "Bounded" else self.name
-
-
-def _read_input_rule(value: Any) -> Any:
-    if isinstance(value, str):
-        name, parameters = calls.parse(value)
-        return {"name": name, **parameters}
-    return value
-
-
-class LRPParameters(Parameters):
-    """Parameters that every LRP method has."""
-
-    input_layer_rule: Annotated[InputRule | None, BeforeValidator(_read_input_rule)] = Field(
-        None,
-        description="rule of the first layer: Flat, WSquare or Bounded(low=-1, high=1); None keeps the method's",
-    )
-
-
-class BiasParameters(LRPParameters):
-    """Parameters of rules whose denominator may hold the bias."""
-
-    bias: BiasChoice = Field(
-        "canonical", description="canonical, innvestigate (the published program's) or ignore"
-    )
-
-
-class EpsilonParameters(BiasParameters):
-    """Parameters of the epsilon rule."""
-
-    epsilon: float = Field(1e-7, ge=0, allow_inf_nan=False, description="stabiliser added to |z|")
-
-
-class AlphaBetaParameters(BiasParameters):
-    """Parameters of the alpha-beta rule."""
-
-    alpha: float = Field(1.0, ge=1, allow_inf_nan=False, description="share of the positive pot")
-    beta: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="share of the negative pot; alpha - beta = 1"
-    )
-
-    @model_validator(mode="after")
-    def _difference_is_one(self) -> AlphaBetaParameters:
-        if abs(self.alpha - self.beta - 1) > 1e-6:
-            raise ValueError(f"alpha - beta must be 1, got {self.alpha:g} - {self.beta:g}")
-        return self
-
-
-class GammaParameters(BiasParameters):
-    """Parameters of the gamma rule."""
-
-    gamma: float = Field(
-        0.25, ge=0, allow_inf_nan=False, description="how much contributions of z's sign are raised"
-    )
-
-
-class DeepTaylorBoundedParameters(Parameters):
-    """Parameters of bounded deep Taylor decomposition: the range of the inputs."""
-
-    low: float = Field(-1.0, allow_inf_nan=False, description="lowest value that an input can have")
-    high: float = Field(1.0, allow_inf_nan=False, description="highest value that an input can have")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> DeepTaylorBoundedParameters:
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must lie below high ({self.high})")
-        return self
-
-
-class PresetParameters(BiasParameters):
-    """Parameters of the sequential presets."""
-
-    epsilon: float = Field(0.1, ge=0, allow_inf_nan=False, description="stabiliser of the dense layers")
 
 
 def z(p: BiasParameters) -> rules.Composite:
     """Return the z rule for every layer."""
-    return rules.Composite(rules.z(p.bias), scale=rules.z())
+    return rules.Composite(rules.z(p.bias))
 
 
 def epsilon(p: EpsilonParameters) -> rules.Composite:
     """Return the epsilon rule for every layer."""
-    return rules.Composite(rules.epsilon(p.epsilon, p.bias), scale=rules.epsilon(p.epsilon))
+    return rules.Composite(rules.epsilon(p.epsilon, p.bias))
 
 
 def alpha_beta(p: AlphaBetaParameters) -> rules.Composite:
     """Return the alpha-beta rule for every layer."""
-    scale = rules.alpha_beta(p.alpha, p.beta)
-    return rules.Composite(rules.alpha_beta(p.alpha, p.beta, p.bias), scale=scale)
+    return rules.Composite(rules.alpha_beta(p.alpha, p.beta, p.bias))
 
 
 def z_plus_fast(p: LRPParameters) -> rules.Composite:
@@ -155,7 +65,7 @@ def flat(p: LRPParameters) -> rules.Composite:
 
 def gamma(p: GammaParameters) -> rules.Composite:
     """Return the gamma rule for every layer."""
-    return rules.Composite(rules.gamma(p.gamma, p.bias), scale=rules.gamma(p.gamma))
+    return rules.Composite(rules.gamma(p.gamma, p.bias))
 
 
 def deep_taylor(p: Parameters) -> rules.Composite:
@@ -164,20 +74,28 @@ def deep_taylor(p: Parameters) -> rules.Composite:
     z+ without bias in weighted layers, the bounded rule at the input if bounds are given, equal shares in
     average pooling.
     """
-    first = rules.bounded(p.low, p.high) if isinstance(p, DeepTaylorBoundedParameters) else None
-    return rules.Composite(rules.alpha_beta(1, 0, "ignore"), first=first, pooling=rules.flat())
+    z_plus = rules.alpha_beta(1, 0, "ignore")
+    first = (rules.Choice(rules.bounded(p.low, p.high), layer="first"),) if isinstance(p, Bounds) else ()
+    pooling = rules.Choice(rules.flat(), layer="pooling")
+    return rules.Composite(z_plus, (*first, pooling, rules.Choice(z_plus, layer="batch_normalization")))
 
 
 def preset(
     alpha: float, beta: float, first: rules.Rule | None = None
 ) -> Callable[[PresetParameters], rules.Composite]:
     """Return a sequential preset: epsilon in dense layers, alpha-beta in convolutions."""
-    return lambda p: rules.Composite(
-        rules.epsilon(p.epsilon, p.bias),
-        convolution=rules.alpha_beta(alpha, beta, p.bias),
-        first=first,
-        scale=rules.epsilon(p.epsilon),
-    )
+    at_input = () if first is None else (rules.Choice(first, layer="first"),)
+
+    def composite(p: PresetParameters) -> rules.Composite:
+        convolution = rules.Choice(rules.alpha_beta(alpha, beta, p.bias), layer="convolution")
+        return rules.Composite(rules.epsilon(p.epsilon, p.bias), (*at_input, convolution))
+
+    return composite
+
+
+def composite(p: CompositeParameters) -> rules.Composite:
+    """Return the rules that the user gave."""
+    return p.composite()
 
 
 def method(
@@ -197,7 +115,65 @@ def method(
         return explain_without_layers
 
     build.with_ledger = lambda setting, parameters: with_ledger(setting, parameters, composite, start)
+    build.layer_rules = lambda network, parameters: layer_rules(
+        network.require_graph(), chosen_rules(network, parameters, composite)
+    )
     return build
+
+
+def chosen_rules(
+    network: Network, parameters: Parameters, composite: Callable[[Any], rules.Composite]
+) -> rules.Composite:
+    """Return a method's rules, with the input layer's rule where the parameters name one.
+
+    Raises
+    ------
+    MethodError
+        If they do, and the network has no layer for it.
+    """
+    chosen = composite(parameters)
+    input_rule = getattr(parameters, "input_layer_rule", None)
+    if input_rule is None:
+        return chosen
+    if not network.require_graph().first_layers:
+        raise MethodError(
+            f"model '{network.name}' has no weighted layer that reads the input alone and directly: "
+            "leave input_layer_rule out"
+        )
+    first = rules.Choice(input_rule.rule(), layer="first")
+    return replace(chosen, choices=(first, *chosen.choices))
+
+
+def rules_of(network: Network, method: str, build: Callable | None, parameters: Parameters) -> pd.DataFrame:
+    """Return which layer of a network gets which rule from a method.
+
+    Parameters
+    ----------
+    network : Network
+        The converted model.
+    method : str
+        What an error calls the method.
+    build : callable or None
+        The method's builder of its native block function.
+    parameters : Parameters
+        The method's parameters.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `xairt.attribution.lrp.assignment.layer_rules`.
+
+    Raises
+    ------
+    MethodError
+        If the method puts no rules on layers, or its rules do not fit the network.
+    UnsupportedLayerError
+        If a layer prevents LRP.
+    """
+    table = getattr(build, "layer_rules", None)
+    if table is None:
+        raise MethodError(f"{method} puts no rules on layers: only the native lrp methods and deep_taylor do")
+    return table(network, parameters)
 
 
 def with_ledger(
@@ -208,15 +184,7 @@ def with_ledger(
 ) -> Callable[[Block], tuple[Explained, list[tuple[str, dict[str, tf.Tensor]]]]]:
     """Return the function from a block to its explanation and the ledger of every layer."""
     graph = setting.network.require_graph()
-    chosen = composite(parameters)
-    input_rule = getattr(parameters, "input_layer_rule", None)
-    if input_rule is not None:
-        if not graph.first_layers:
-            raise MethodError(
-                f"model '{setting.network.name}' has no weighted layer that reads the input alone and directly: "
-                "leave input_layer_rule out"
-            )
-        chosen = replace(chosen, first=input_rule.rule())
+    chosen = chosen_rules(setting.network, parameters, composite)
     evaluator = setting.network.evaluator(setting.dtype)
     guard = INNVESTIGATE_ZERO_GUARD if setting.convention == "innvestigate" else 0.0
     relevance_pass = RelevancePass(evaluator, assign(graph, chosen), guard)
@@ -254,7 +222,11 @@ __all__ = [
     "LAYER_LEDGER",
     "AlphaBetaParameters",
     "BiasParameters",
+    "Bounds",
+    "CompositeParameters",
     "EpsilonParameters",
+    "GammaParameters",
     "InputRule",
     "LRPParameters",
+    "PresetParameters",
 ]

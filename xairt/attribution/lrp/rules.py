@@ -16,13 +16,15 @@ Lapuschkin et al. 2019 (doi:10.1038/s41467-019-08987-4, flat).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 Part = Literal["a", "a+", "a-", "|a|", "1", "low", "high"]
 WeightPart = Literal["w", "w+", "w-", "|w|", "w^2", "1"]
 BiasPart = Literal["none", "b", "b+", "b-"]
 Bias = Literal["canonical", "innvestigate", "ignore"]
+Layer = Literal["dense", "convolution", "pooling", "batch_normalization", "first", "last"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,25 @@ class Pot:
 
 @dataclass(frozen=True)
 class Rule:
-    """A named LRP rule for one linear layer; `low` and `high` bound the input in "low"/"high" terms."""
+    """A named LRP rule for one linear layer; `low` and `high` bound the input in "low"/"high" terms.
+
+    `parameters` are those that the rule was made with: ``MAKERS[name](**dict(parameters))`` makes it again,
+    and as text it is written as such a call.
+    """
 
     name: str
     pots: tuple[Pot, ...]
     low: float = 0.0
     high: float = 0.0
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{key}={_plain(value)}" for key, value in self.parameters)
+        return f"{self.name}({inside})" if inside else self.name
+
+
+def _plain(value: Any) -> str:
+    return repr(float(value)).removesuffix(".0") if isinstance(value, int | float) else str(value)
 
 
 POSITIVE = (Term("a+", "w+"), Term("a-", "w-"))
@@ -78,12 +93,17 @@ Digits are lost where negative contributions outweigh the positive ones by far.
 
 def z(bias: Bias = "canonical") -> Rule:
     """Return the z rule (Bach et al. 2015, eq. 56); the denominator holds the bias unless it is ignored."""
-    return epsilon(0.0, bias, name="z")
+    return Rule("z", _whole(0.0, bias), parameters=(("bias", bias),))
 
 
-def epsilon(epsilon: float = 1e-7, bias: Bias = "canonical", *, name: str = "epsilon") -> Rule:
+def epsilon(epsilon: float = 1e-7, bias: Bias = "canonical") -> Rule:
     """Return the epsilon rule (Bach et al. 2015, eq. 58), with sign(0) = +1."""
-    return Rule(name, (Pot((Term("a", "w"),), bias="none" if bias == "ignore" else "b", epsilon=epsilon),))
+    return Rule("epsilon", _whole(epsilon, bias), parameters=(("epsilon", epsilon), ("bias", bias)))
+
+
+def _whole(epsilon: float, bias: Bias) -> tuple[Pot, ...]:
+    """Return the one pot of z_j as it is, with a stabiliser."""
+    return (Pot((Term("a", "w"),), bias="none" if bias == "ignore" else "b", epsilon=epsilon),)
 
 
 def alpha_beta(alpha: float, beta: float, bias: Bias = "canonical") -> Rule:
@@ -98,15 +118,19 @@ def alpha_beta(alpha: float, beta: float, bias: Bias = "canonical") -> Rule:
     pots = [Pot(POSITIVE, share=alpha, bias=positive)]
     if beta:
         pots.append(Pot(NEGATIVE, share=-beta, bias=negative))
-    return Rule("alpha_beta", tuple(pots))
+    parameters = (("alpha", alpha), ("beta", beta), ("bias", bias))
+    return Rule("alpha_beta", tuple(pots), parameters=parameters)
 
 
 def gamma(gamma: float = 0.25, bias: Bias = "canonical") -> Rule:
     """Return the gamma rule (Montavon et al. 2019, doi:10.1007/978-3-030-28954-6_10, section 10.2.3).
 
-    Contributions of the sign of z_j are raised by the factor 1 + gamma. For inputs that are never
-    negative and positive z_j that is w + gamma * w+ in place of w; the general form treats positive
-    and negative z_j alike.
+    Contributions a_i w_ij (and the bias) of the sign of z_j are raised by the factor 1 + gamma. For inputs
+    that are never negative and positive z_j that is w + gamma * w+ in place of w. For inputs of either sign it
+    is the generalised rule (Andeol et al. 2021, arXiv:2106.04923): where z_j > 0 the share of input i is
+    a_i+ (w_ij + gamma w_ij+) + a_i- (w_ij + gamma w_ij-), where z_j < 0 with the parts of w exchanged.
+    Without bias the sign is that of sum_i a_i w_ij, so that the denominator never changes sign; z_j = 0 counts
+    as positive.
     """
 
     def pot(where: Literal["positive", "negative"], raised: tuple[Term, ...], further: BiasPart) -> Pot:
@@ -115,7 +139,8 @@ def gamma(gamma: float = 0.25, bias: Bias = "canonical") -> Rule:
             return Pot(terms, where=where)
         return Pot(terms, bias="b", further_bias=further, bias_factor=gamma, where=where)
 
-    return Rule("gamma", (pot("positive", POSITIVE, "b+"), pot("negative", NEGATIVE, "b-")))
+    pots = (pot("positive", POSITIVE, "b+"), pot("negative", NEGATIVE, "b-"))
+    return Rule("gamma", pots, parameters=(("gamma", gamma), ("bias", bias)))
 
 
 def z_plus_fast() -> Rule:
@@ -136,7 +161,53 @@ def flat() -> Rule:
 def bounded(low: float = -1.0, high: float = 1.0) -> Rule:
     """Return the rule for inputs known to lie in [low, high] (Montavon et al. 2017, eq. 14)."""
     terms = (Term("a", "w"), Term("low", "w+", -1.0), Term("high", "w-", -1.0))
-    return Rule("bounded", (Pot(terms),), low=low, high=high)
+    return Rule("bounded", (Pot(terms),), low=low, high=high, parameters=(("low", low), ("high", high)))
+
+
+MAKERS: dict[str, Callable[..., Rule]] = {
+    maker.__name__: maker for maker in (z, epsilon, gamma, alpha_beta, z_plus_fast, w_square, flat, bounded)
+}
+"""Every rule by its name."""
+
+
+def with_canonical_bias(rule: Rule) -> Rule:
+    """Return the same rule with canonical bias; the rule itself where it has no bias.
+
+    Examples
+    --------
+    >>> str(with_canonical_bias(alpha_beta(2, 1, "ignore")))
+    'alpha_beta(alpha=2, beta=1, bias=canonical)'
+    """
+    parameters = dict(rule.parameters)
+    return MAKERS[rule.name](**parameters | {"bias": "canonical"}) if "bias" in parameters else rule
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A rule and the layers that it is for: those that fulfil every condition given.
+
+    Attributes
+    ----------
+    rule : Rule
+        Their rule.
+    layer : str or None
+        Their kind: "dense", "convolution", "pooling" (average pooling), "batch_normalization" (where it could
+        not be folded); or place: "first" (dense and convolution layers that read nothing but the input), "last"
+        (those that no further one depends on). Average pooling is meant only where it is named here: an
+        alpha-beta rule that a name pattern hands to it by accident would multiply relevance.
+    name : str or None
+        Pattern of the layer's name: ``*`` stands for any text, ``?`` for one character, ``[ab]`` for a or b.
+    index : int, tuple of int, slice or None
+        Positions among the dense and convolution layers, counted from the input; negative ones from the end.
+    origin : str
+        What an error calls the choice. Where it is given, a choice that no layer fulfils is an error.
+    """
+
+    rule: Rule
+    layer: Layer | None = None
+    name: str | None = None
+    index: int | tuple[int, ...] | slice | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,20 +217,16 @@ class Composite:
     Attributes
     ----------
     default : Rule
-        For every linear layer (dense, convolution, average pooling, unfolded batch norm).
-    convolution : Rule or None
-        For convolutions, where they have a rule of their own.
-    first : Rule or None
-        For the weighted layers that read nothing but the input.
-    scale : Rule or None
-        For batch normalisation that could not be folded, where it has a rule of its own: the method's,
-        always with canonical bias.
-    pooling : Rule
-        For average pooling: in proportion to the inputs.
+        For every dense, convolution and unfolded batch normalisation layer that no choice is for.
+    choices : tuple of Choice
+        The first one that a layer fulfils gives its rule.
+
+    Notes
+    -----
+    Average pooling without a choice shares relevance in proportion to its inputs, whatever the default.
+    Batch normalisation that could not be folded has canonical bias, whatever the bias of the rule, unless a
+    choice is for ``layer="batch_normalization"``.
     """
 
     default: Rule
-    convolution: Rule | None = None
-    first: Rule | None = None
-    scale: Rule | None = None
-    pooling: Rule = field(default_factory=lambda: z("ignore"))
+    choices: tuple[Choice, ...] = ()
