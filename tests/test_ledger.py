@@ -154,7 +154,7 @@ def test_zero_denominator_shares_with_positive_sign():
     network = Network.of(model)
     setting = Setting(network, Target.of(None, network), np.zeros((1, 2)), "float64", np.indices((2,)))
     explain = methods.with_ledger(setting, methods.LRPParameters(), composite)
-    block = Block(tf.ones((1, 2), tf.float64), tf.zeros(1, tf.int32), tf.zeros((1, 2), tf.int32))
+    block = Block.of(setting, tf.ones((1, 2), tf.float64), tf.zeros(1, tf.int32))
     np.testing.assert_allclose(explain(block)[0].attribution.numpy(), [[8.0, -8.0]])
 
 
