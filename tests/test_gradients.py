@@ -391,13 +391,6 @@ def test_models_of_their_own_class():
         explainer(model, "lrp.z")
 
 
-def test_several_inputs_are_refused():
-    a, b = tf.keras.Input(2), tf.keras.Input(3)
-    for merged in (L.Concatenate()([a, b]), L.LayerNormalization()(L.Concatenate()([a, b]))):
-        with pytest.raises(ModelError, match=r"only models of one input"):
-            explainer(tf.keras.Model([a, b], L.Dense(1)(merged)), "gradient")
-
-
 def test_steps_and_copies_are_bounded():
     with pytest.raises(
         MethodError, match=r"integrated_gradients: parameter 'steps' = 1: .*greater than or equal to 2"

@@ -301,7 +301,7 @@ CASES = {
         "/norm' (LayerNormal",
         "/norm' (LayerNormal",
     ),
-    "several inputs": (two_inputs, "2 inputs", "2 inputs"),
+    "several inputs": (two_inputs, None, "2 inputs"),
     "several outputs": (two_outputs, None, "2 outputs"),
 }
 
@@ -321,7 +321,8 @@ def test_families_name_the_layer_in_the_way(tmp_path, case, suffix):
     for family, reason in {"lrp": lrp, "engine innvestigate": engine}.items():
         assert families[family].applies == (reason is None)
         assert (reason or "") in families[family].reason
-    assert families["gradient"].applies == families["perturbation"].applies == (case != "several inputs")
+    assert families["gradient"].applies
+    assert families["perturbation"].applies
 
 
 @pytest.mark.parametrize("case", [name for name in CASES if "several" not in name])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import subprocess
+import sys
 
 import networks
 import numpy as np
@@ -13,6 +17,7 @@ import xarray as xr
 import xairt
 from xairt import attribute, explainer
 from xairt.attribution import explainer as module
+from xairt.attribution.targets import code_digest
 from xairt.errors import DataError, MethodError
 
 pytestmark = pytest.mark.usefixtures("run_eagerly")
@@ -268,6 +273,82 @@ def test_identity_is_complete():
     assert out.attrs["method"] == "lrp.alpha_1_beta_0(bias=False)"
     again = attribute(model, x, identity(out)["form"], target=2)
     np.testing.assert_array_equal(again.attribution, out.attribution)
+
+
+REGION = 2
+
+
+def weighted(weights):
+    return lambda y: tf.reduce_sum(y * weights, axis=1)
+
+
+class Column:
+    def __init__(self, column):
+        self.column = column
+
+    def __call__(self, y):
+        return y[:, self.column]
+
+
+def of_region(y):
+    return y[:, REGION]
+
+
+def test_callables_of_one_name_are_told_apart(monkeypatch):
+    different = [
+        *(lambda y: y[:, 0], lambda y: y[:, 1], lambda y: -y[:, 0], lambda y: (lambda z: z[:, 2])(y)),
+        *(lambda y, k=0: y[:, k], lambda y, k=1: y[:, k], lambda y, *, k=1: y[:, k]),
+        *(
+            weighted(np.array([1, 0, 0.0])),
+            weighted(np.array([1, 0, 1e-9])),
+            weighted(1.0),
+            weighted([1, 2, 3]),
+        ),
+        *(Column(0), Column(1), functools.partial(Column.__call__, Column(1)), of_region),
+        *(functools.partial(lambda k, y: y[:, k], 0), functools.partial(lambda k, y: y[:, k], 1)),
+    ]
+    digests = [code_digest(function) for function in different]
+    assert len(set(digests)) == len(different)
+    monkeypatch.setitem(globals(), "REGION", 1)
+    assert code_digest(of_region) not in digests
+
+
+def test_callables_of_one_code_are_the_same():
+    pairs = [[weighted(np.arange(3.0)) for _ in "ab"], [Column(1) for _ in "ab"]]
+    pairs.append([lambda y: y[:, 0] if y.shape[1] in {1, 2, 3} else y[:, 1] for _ in "ab"])
+    for one, other in pairs:
+        assert one is not other
+        assert code_digest(one) == code_digest(other)
+
+
+def test_a_function_that_closes_over_itself_has_a_digest():
+    def again(y, n=1):
+        return y[:, 0] if n == 0 else again(y, n - 1)
+
+    assert len(code_digest(again)) == 12
+
+
+def test_digest_is_the_same_in_every_process():
+    text = "lambda y: y[:, 0] * 2.5 if y in {'a', 'b', 'c', 'd'} else lambda z: z"
+    program = f"from xairt.attribution.targets import code_digest; print(code_digest({text}))"
+    other = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert other.stdout.strip() == code_digest(eval(text))
+
+
+def test_identity_of_a_lambda_names_its_code():
+    model = networks.mlp()
+    x = networks.samples(model, 2)
+    found = {
+        identity(attribute(model, x, "gradient", target=t))["target"]
+        for t in (lambda y: y[:, 0], lambda y: y[:, 1])
+    }
+    assert len(found) == 2
 
 
 # --------------------------------------------------------------------------- reuse

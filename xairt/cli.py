@@ -82,7 +82,10 @@ def demo(
 def attribute(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Model file, URL, or registered name.")],
-    data: Annotated[Path, typer.Argument(help="Samples: .nc, .npz or .npy.")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="Samples: .nc, .npz or .npy; with several inputs a variable for each, by name."),
+    ],
     output: Output,
     method: Annotated[
         list[str], typer.Option("--method", "-m", help="Method, alias or name(parameter=value); repeatable.")
@@ -125,8 +128,9 @@ def attribute(
     """Explain samples with one method or several and write the attributions as netCDF."""
     from xairt.attribution.explainer import attribute as explain
     from xairt.attribution.inputs import sample_dimension
+    from xairt.attribution.network import input_names
     from xairt.attribution.registry import resolve
-    from xairt.data.files import read_array, write_dataset
+    from xairt.data.files import write_dataset
     from xairt.models.loading import load_model
 
     _check_suffix(output, ".nc")
@@ -134,9 +138,11 @@ def attribute(
     methods = with_parameters(method, param or [])
     calls = [resolve(name) for name in methods]  # a typing error is told before any file is read
     selection = parse_selection(select or [])
-    x = read_array(data, variable, select=selection)
-    sample = sample_dimension(x)
     network = load_model(model, trust_code=trust_code)
+    names = input_names(network)
+    x = _read_samples(data, variable, selection, names)
+    first = x[names[0]] if len(names) > 1 else x
+    sample = sample_dimension(first)
     if show_rules:
         followed = [convention if convention in call.method.conventions else None for call in calls]
         _print_rules(network, [resolve(m, None, c) for m, c in zip(methods, followed, strict=True)])
@@ -145,7 +151,7 @@ def attribute(
         x,
         methods,
         target=target,
-        baseline=_read_baseline(baseline),
+        baseline=_read_baseline(baseline, names),
         engine=engine,
         convention=convention,
         grid=_read_grid(grid, grid_variable),
@@ -153,7 +159,7 @@ def attribute(
         dtype=dtype,
         seed=seed,
         progress=True,
-        sample_index=sample_positions(selection, sample, x.sizes[sample]),
+        sample_index=sample_positions(selection, sample, first.sizes[sample]),
     )
     write_dataset(
         result, output, title=f"Attribution of {model} to {data.name}", history=_command_line(context)
@@ -379,8 +385,34 @@ def sample_positions(selection: Mapping[str, int | slice], dimension: str, n: in
     return [start + step * i for i in range(n)] if start >= 0 and step > 0 else list(range(n))
 
 
-def _read_baseline(text: str | None) -> Any:
-    """Return None, a number, or the array of a file."""
+def _read_samples(
+    path: Path, variable: str | None, selection: Mapping[str, int | slice], names: Sequence[str]
+) -> Any:
+    """Return the samples of a file; with several inputs an array for each, by name."""
+    from xairt.data.files import read_array
+
+    if len(names) == 1:
+        return read_array(path, variable, select=selection)
+    if variable is not None:
+        raise DataError(
+            f"--variable {variable}: the model reads one variable for each input ({', '.join(names)}): leave it out"
+        )
+    return _read_each(path, names, selection)
+
+
+def _read_each(path: Path, names: Sequence[str], selection: Mapping[str, int | slice] | None = None) -> Any:
+    """Return the array of each input of a model, by name."""
+    from xairt.data.files import read_array
+
+    if path.suffix.lower() == ".npy":
+        raise DataError(
+            f"{path}: holds one array, but the model takes {len(names)} inputs ({', '.join(names)}): use .nc or .npz"
+        )
+    return {name: read_array(path, name, select=selection) for name in names}
+
+
+def _read_baseline(text: str | None, names: Sequence[str]) -> Any:
+    """Return None, a number, or what a file holds: an array, or one for each input by name."""
     if text is None:
         return None
     try:
@@ -388,7 +420,7 @@ def _read_baseline(text: str | None) -> Any:
     except ValueError:
         from xairt.data.files import read_array
 
-        return read_array(text)
+        return read_array(text) if len(names) == 1 else _read_each(Path(text), names)
 
 
 def _read_grid(path: Path | None, variable: str | None):

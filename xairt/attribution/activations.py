@@ -76,6 +76,7 @@ def grad_cam(setting: Setting, parameters: GradCamParameters) -> BlockMethod:
     The mean gradient of each channel weighs its activations; the positive part of their sum is resized
     bilinearly to the input and given to every channel alike.
     """
+    setting.network.require_one_input("grad_cam", "use input_t_gradient")
     graph = setting.network.require_graph()
     position = _activation_position(graph, parameters.layer)
     shape = setting.network.input_shape

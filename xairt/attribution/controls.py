@@ -21,6 +21,7 @@ def input_itself(setting: Setting, parameters: Parameters) -> BlockMethod:
 
 def edge(setting: Setting, parameters: Parameters) -> BlockMethod:
     """Sobel magnitude of every channel: an edge detector (Adebayo et al. 2018, arXiv:1810.03292)."""
+    setting.network.require_one_input("edge", "use random or input as control")
     shape = setting.network.input_shape
     if len(shape) != 3:
         raise MethodError(

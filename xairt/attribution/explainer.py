@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +13,14 @@ import xarray as xr
 
 from xairt import conventions
 from xairt._version import __version__
-from xairt.attribution import inputs, result
+from xairt.attribution import batching, inputs, recent, result, several_inputs
 from xairt.attribution.blocks import Setting, rows_at_once
 from xairt.attribution.engines import PEERS
 from xairt.attribution.lrp.methods import rules_of
 from xairt.attribution.native import NativeEngine
-from xairt.attribution.network import Network
 from xairt.attribution.registry import MethodCall, resolve
 from xairt.attribution.targets import Target, TargetLike
-from xairt.errors import DataError, MethodError, ModelError, suggest
+from xairt.errors import MethodError, ModelError, suggest
 from xairt.grid import Grid
 from xairt.models.loading import fingerprint
 from xairt.progress import track
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
 ENGINES = ("native", *PEERS)
 DTYPES = ("float32", "float64")
 CACHED_EXPLAINERS = 32
-CACHED_NETWORKS = 2
+
+GridLike = Grid | Mapping[str, Grid] | None
+"""A grid, or with several inputs a grid by input name."""
 
 
 class Explainer:
@@ -52,19 +53,25 @@ class Explainer:
         engine: str,
         dtype: str,
         batch_size: int | None,
-        grid: Grid | None,
+        grid: GridLike,
         model_sha256: str,
     ) -> None:
-        self.call, self.dtype, self.grid, self._engine_name = call, dtype, grid, engine
-        self.network = _network(model, model_sha256)
+        self.call, self.dtype, self._engine_name = call, dtype, engine
+        self.network = recent.network(model, model_sha256)
+        if engine != "native":
+            self.network.require_one_input(f"engine '{engine}'", "use engine='native'")
         self.target = Target.of(target, self.network)
-        if grid is not None and len(self.network.input_shape) == 1:
+        if self.network.packed:
+            grid = several_inputs.grids_of(grid, self.network)
+            baseline = several_inputs.named_baseline(baseline, self.network)
+        elif grid is not None and len(self.network.input_shape) == 1:
             inputs.check_grid(grid, self.network.input_shape)
-        self._given_baseline = baseline
+        self.grid, self._given_baseline = grid, baseline
         self.batch_size = batch_size
         self._engine = self._engine_grid = None
-        self._needs_grid = call.method.uses_cells or inputs.is_labelled_map(baseline)
-        if grid is not None or not inputs.is_labelled_map(baseline):
+        is_map = several_inputs.holds_labelled_map(baseline)
+        self._needs_grid = is_map or (call.method.uses_cells and not self.network.packed)
+        if not is_map or (grid is not None and not self.network.packed):
             self._bind(grid)
         self._identity = {
             "method": call.method.name,
@@ -84,17 +91,29 @@ class Explainer:
         """Short name of the method, as the user wrote it."""
         return self.call.label
 
-    def _bind(self, grid: Grid | None) -> None:
+    def _bind(self, grid: Grid | several_inputs.Grids | None) -> None:
         """Make the engine; patches that move over maps, and a map as baseline, need one for each grid."""
         if self._engine is not None and (not self._needs_grid or grid == self._engine_grid):
             return
-        shape = self.network.input_shape
-        baseline = inputs.read_baseline(self._given_baseline, shape, grid, self.dtype)
-        cells = _cells(shape, grid)
+        if self.network.packed:
+            baseline = several_inputs.read_packed_baseline(
+                self._given_baseline, self.network, grid, self.dtype
+            )
+        else:
+            baseline = inputs.read_baseline(self._given_baseline, self.network.input_shape, grid, self.dtype)
+        cells = _cells(self.network.input_shape, None if self.network.packed else grid)
         rows = rows_at_once(self.network, self.dtype)
         setting = Setting(self.network, self.target, baseline, self.dtype, cells, self.call.convention, rows)
         make = NativeEngine if self._engine_name == "native" else PEERS[self._engine_name].make
         self._engine, self._engine_grid = make(setting, self.call, self.batch_size), grid
+
+    def _samples(self, x: Any) -> inputs.Samples | several_inputs.PackedSamples:
+        """Read samples and make the engine ready for them."""
+        read = several_inputs.read_packed if self.network.packed else inputs.read_samples
+        model = self.network if self.network.packed else self.network.input_shape
+        samples = read(x, model, self.grid, self.dtype)
+        self._bind(samples.grid)
+        return samples
 
     def __call__(
         self, x: Any, *, seed: int = 0, progress: bool = False, sample_index: Sequence[int] | None = None
@@ -103,8 +122,9 @@ class Explainer:
 
         Parameters
         ----------
-        x : array_like or xarray.DataArray
+        x : array_like or xarray.DataArray; with several inputs a dict, sequence or xarray.Dataset
             (n, *input shape); or maps (n, lat, lon) with NaN on land, with a grid or lat/lon coordinates.
+            For a model of several inputs such an array for each: by input name, or in the model's order.
         seed : int
             Of the noise; each sample's noise depends on (seed, sample index) alone.
         progress : bool
@@ -116,50 +136,50 @@ class Explainer:
         Returns
         -------
         xarray.Dataset
-            ``attribution`` shaped like x, ``prediction``, ``target`` and ``completeness_gap``
-            (n,), and for LRP the ledger totals.
+            ``attribution`` shaped like x (with several inputs ``attribution_<input name>`` for each),
+            ``prediction``, ``target``, ``completeness_gap`` and ``status`` (n,), and for LRP the ledger
+            totals.
+
+            ``status`` is 0 (ok) where |gap| is at most 0.1 % of what the sum is measured against, 1 (warn)
+            up to 10 %, 2 (fail) beyond or where it is not finite, 3 where the method promises nothing. It is
+            measured against |f| for LRP, and else against |promised sum|, such as |f(x) - f(baseline)| for
+            integrated gradients; where that is below 1e-6 of its largest in this call, against that
+            largest. The attribute ``status_report`` (JSON, by method) holds the worst status, the reason
+            and the numbers of samples; it warns too where float32 is too coarse, see `xairt.attribution.status`.
 
         Raises
         ------
         DataError
             If x does not fit the model or holds values that are not finite.
         """
-        samples = inputs.read_samples(x, self.network.input_shape, self.grid, self.dtype)
-        self._bind(samples.grid)
-        parts = list(
-            track(
-                self._blocks(samples.values, seed, sample_index),
-                self._n_blocks(samples),
-                self.label,
-                progress,
-            )
+        samples = self._samples(x)
+        n = len(samples.values)
+        probes = batching.probed(n, self._engine.sizes) if self._is_probed else 0
+        n_blocks = batching.n_blocks(n, self._engine.sizes, probes)
+        blocks = self._blocks(samples.values, batching.noise_keys(seed, sample_index, n), probes)
+        parts = list(track(blocks, n_blocks, self.label, progress))
+        everything = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        computed = {name: values[:n] for name, values in everything.items()}
+        return result.to_dataset(
+            computed,
+            samples,
+            self.label,
+            self._identity | {"seed": int(seed)},
+            self.network.final_activation,
+            batching.sensitivity(everything, n) if probes else None,
         )
-        computed = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        identity = self._identity | {"seed": int(seed)}
-        return result.to_dataset(computed, samples, self.label, identity, self.network.final_activation)
 
-    def _block(self, n: int) -> int:
-        """Return the samples per block for n samples: small blocks where a large one would be mostly padding."""
-        few, many = self._engine.sizes
-        return many if 4 * n >= many else few
+    @property
+    def _is_probed(self) -> bool:
+        """Whether rounding is measured: LRP alone divides by numbers that may come close to 0."""
+        divides = hasattr(self.call.method.build, "with_ledger")
+        return divides and self._engine_name == "native" and self.dtype == "float32"
 
-    def _n_blocks(self, samples: inputs.Samples) -> int:
-        return -(-len(samples.values) // self._block(len(samples.values)))
-
-    def _blocks(self, values: np.ndarray, seed: int, sample_index: Sequence[int] | None):
-        """Explain block after block; the last one is padded with copies of its last sample."""
-        for x, indices, keys, used in self._padded(values, seed, sample_index):
-            yield {name: v[:used] for name, v in self._engine(x, indices, keys).items()}
-
-    def _padded(self, values: np.ndarray, seed: int, sample_index: Sequence[int] | None):
-        n = len(values)
-        size = self._block(n)
-        indices = self.target.per_sample(n)
-        keys = np.stack([np.full(n, _int32(seed)), _sample_keys(sample_index, n)], axis=1).astype(np.int32)
-        for start in range(0, n, size):
-            whole = start + size <= n
-            rows = slice(start, start + size) if whole else np.minimum(np.arange(start, start + size), n - 1)
-            yield values[rows], indices[rows], keys[rows], min(size, n - start)
+    def _blocks(self, values: np.ndarray, keys: np.ndarray, probes: int):
+        """Explain block after block, without the rows of padding."""
+        indices = self.target.per_sample(len(values))
+        for x, chosen, key, used in batching.blocks(values, indices, keys, self._engine.sizes, probes):
+            yield {name: v[:used] for name, v in self._engine(x, chosen, key).items()}
 
     def rules(self) -> pd.DataFrame:
         """Return which layer gets which LRP rule, from the input to the output.
@@ -200,11 +220,11 @@ class Explainer:
             raise MethodError(
                 f"{self.label} with engine '{self._engine_name}' keeps no ledger: use engine='native'"
             )
-        samples = inputs.read_samples(x, self.network.input_shape, self.grid, self.dtype)
-        self._bind(samples.grid)
+        values = self._samples(x).values
+        indices, keys = self.target.per_sample(len(values)), batching.noise_keys(0, None, len(values))
         parts = [
-            (self._engine.layers(x, indices, keys), used)
-            for x, indices, keys, used in self._padded(samples.values, 0, None)
+            (self._engine.layers(block, chosen, key), used)
+            for block, chosen, key, used in batching.blocks(values, indices, keys, self._engine.sizes)
         ]
         names = [name for name, _ in parts[0][0]]
         entries = parts[0][0][0][1]
@@ -220,47 +240,11 @@ class Explainer:
         return xr.Dataset(stacked, coords={"layer": names})
 
 
-_recent_networks: OrderedDict[str, Network] = OrderedDict()
-
-
-def _network(model: tf.keras.Model, sha256: str) -> Network:
-    """Convert a model, or return the conversion of the same weights and configuration made before.
-
-    Only canonical graphs are shared: they are copies, while other networks compute with the live model.
-    """
-    if sha256 not in _recent_networks:
-        network = Network.of(model)
-        if network.graph is None:
-            return network
-        _recent_networks[sha256] = network
-        if len(_recent_networks) > CACHED_NETWORKS:
-            _recent_networks.popitem(last=False)
-    _recent_networks.move_to_end(sha256)
-    return _recent_networks[sha256]
-
-
 def _cells(input_shape: tuple[int, ...], grid: Grid | None) -> np.ndarray:
     """Return the position of every feature along the axes that patches move over."""
     if grid is not None and len(input_shape) == 1:
         return np.argwhere(grid.mask).T.reshape(2, *input_shape)
     return np.indices(input_shape)
-
-
-def _int32(seed: int) -> int:
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-        raise DataError(f"seed {seed!r} is not usable: give an integer from 0 to 2**31 - 1")
-    return int(seed)
-
-
-def _sample_keys(sample_index: Sequence[int] | None, n: int) -> np.ndarray:
-    if sample_index is None:
-        return np.arange(n)
-    keys = np.asarray(sample_index)
-    if keys.shape != (n,) or keys.dtype.kind not in "iu":
-        raise DataError(
-            f"sample_index must hold one integer for each of the {n} samples, got shape {keys.shape}"
-        )
-    return keys
 
 
 def explainer(
@@ -272,7 +256,7 @@ def explainer(
     engine: str = "native",
     dtype: str = "float32",
     batch_size: int | None = None,
-    grid: Grid | None = None,
+    grid: GridLike = None,
     convention: str | None = None,
     **params: Any,
 ) -> Explainer:
@@ -289,7 +273,7 @@ def explainer(
         an output's index; an index per sample; or a function from the outputs to one number per sample.
     baseline : None, number or array_like
         Reference of the methods that have one: zeros, a number, one sample, or a set (then the mean
-        over the set).
+        over the set). With several inputs one of these for each: a dict by input name, or a sequence.
     engine : {"native", "innvestigate"}
         What computes the attribution.
     dtype : {"float32", "float64"}
@@ -297,7 +281,8 @@ def explainer(
     batch_size : int, optional
         Samples computed at once; by default as many as fit the memory of a block.
     grid : Grid, optional
-        Valid cells of maps, where the model takes vectors of them. Attributions then come as maps.
+        Valid cells of maps, where the model takes vectors of them. Attributions then come as maps. With
+        several inputs a dict by input name, or one Grid for every input of as many values.
     convention : str, optional
         Registered convention to reproduce a publication with.
     **params
@@ -376,7 +361,7 @@ def attribute(
     engine: str = "native",
     dtype: str = "float32",
     batch_size: int | None = None,
-    grid: Grid | None = None,
+    grid: GridLike = None,
     convention: str | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -458,31 +443,8 @@ def _recent_explainer(
     model: tf.keras.Model, method: str, params: dict[str, Any], **options: Any
 ) -> Explainer:
     """Return a cached explainer of the same model (by weights and configuration) and options, or make one."""
-    chosen = ((name, _hashable(value)) for name, value in sorted((options | params).items()))
+    chosen = ((name, recent.hashable(value)) for name, value in sorted((options | params).items()))
     form = resolve(method, params, options["convention"]).form  # what a file of rules holds now
     # the object counts too: an explainer without a canonical graph computes with it, whatever becomes of it
     key = (_identified(model), weakref.ref(model), method, form, *chosen)
-    if key in _recent:
-        _recent.move_to_end(key)
-        return _recent[key]
-    made = explainer(model, method, **options, **params)
-    _recent[key] = made
-    if len(_recent) > CACHED_EXPLAINERS:
-        _recent.popitem(last=False)
-    return made
-
-
-def _hashable(value: Any) -> Any:
-    """Return what tells two values of an option apart."""
-    if isinstance(value, str | int | float | bool | Grid | Callable | None):
-        return type(value), value
-    if isinstance(value, Sequence) and any(isinstance(item, Mapping) for item in value):
-        return repr(value)  # as an array it would be told apart by addresses
-    try:
-        return (
-            inputs.array_sha256(value)
-            if isinstance(value, xr.DataArray | np.ndarray | Sequence)
-            else repr(value)
-        )
-    except ValueError:  # rows of unequal length; refused when the explainer is made
-        return repr(value)
+    return recent.kept(_recent, CACHED_EXPLAINERS, key, lambda: explainer(model, method, **options, **params))

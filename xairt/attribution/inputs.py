@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,15 @@ class Samples:
     grid: Grid | None
     map_dims: tuple[str, ...] | None = None
 
+    @property
+    def sample_dim(self) -> str:
+        """Name of the dimension that counts samples."""
+        return (self.map_dims or self.dims)[0]
+
+    def variables(self, attribution: np.ndarray) -> dict[str, xr.DataArray]:
+        """Return (n, *input_shape) as the variable of a result."""
+        return {"attribution": self.restore(attribution)}
+
     def restore(self, attribution: np.ndarray) -> xr.DataArray:
         """Return (n, *input_shape) with the user's dimensions and coordinates, NaN on land."""
         if self.grid is None:
@@ -57,7 +67,9 @@ class Samples:
         return xr.DataArray(maps[..., rows[:, None], columns], self.coords, dims).transpose(*self.dims)
 
 
-def read_samples(x: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str) -> Samples:
+def read_samples(
+    x: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str, name: str = "x"
+) -> Samples:
     """Check samples and bring them to the shape (n, *input_shape).
 
     Parameters
@@ -70,6 +82,8 @@ def read_samples(x: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype:
         Valid cells of the maps; None infers them from lat and lon coordinates and NaN.
     dtype : str
         Floating dtype of the result.
+    name : str
+        What error messages call the samples.
 
     Raises
     ------
@@ -78,25 +92,25 @@ def read_samples(x: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype:
     """
     if isinstance(x, xr.Dataset):
         raise DataError(
-            f"x is a Dataset of {', '.join(map(str, x.data_vars)) or 'nothing'}: give one of its variables"
+            f"{name} is a Dataset of {', '.join(map(str, x.data_vars)) or 'nothing'}: give one of its variables"
         )
-    array = x if isinstance(x, xr.DataArray) else as_array(x, "x")
+    array = x if isinstance(x, xr.DataArray) else as_array(x, name)
     if array.dtype.kind not in "fiub":
-        raise DataError(f"x has dtype {array.dtype}: give real numbers")
+        raise DataError(f"{name} has dtype {array.dtype}: give real numbers")
     if array.ndim == 0 or 0 in array.shape:
         raise DataError(
-            f"x of shape {tuple(array.shape)} holds no samples: give shape (samples, {_text(input_shape)})"
+            f"{name} of shape {tuple(array.shape)} holds no samples: give shape (samples, {_text(input_shape)})"
         )
     if tuple(array.shape[1:]) == input_shape:
-        return _direct(array, input_shape, grid, dtype)
+        return _direct(array, input_shape, grid, dtype, name)
     if len(input_shape) == 1 and array.ndim == 3:
-        return _maps(array, input_shape, grid, dtype)
+        return _maps(array, input_shape, grid, dtype, name)
     hint = ""
     if array.shape == input_shape or (len(input_shape) == 1 and array.ndim == 2 and is_labelled_map(array)):
-        keep = "x.expand_dims('sample')" if isinstance(array, xr.DataArray) else "x[None]"
+        keep = name + (".expand_dims('sample')" if isinstance(array, xr.DataArray) else "[None]")
         hint = f"; for one sample give {keep}, shape {(1, *array.shape)} (command line: --select sample=3:4)"
     raise DataError(
-        f"x has shape {tuple(array.shape)}, but the model takes (samples, {_text(input_shape)}): "
+        f"{name} has shape {tuple(array.shape)}, but the model takes (samples, {_text(input_shape)}): "
         f"reshape it{' or give maps and a grid' if len(input_shape) == 1 else ''}{hint}"
     )
 
@@ -111,11 +125,11 @@ def _text(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
 
 
-def _direct(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str) -> Samples:
+def _direct(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str, name: str) -> Samples:
     values = np.asarray(array, dtype)
     check_finite(
         values,
-        "x",
+        name,
         "fill or remove them" + ("; give maps with a grid for NaN on land" if len(input_shape) == 1 else ""),
     )
     sample_dim = array.dims[0] if isinstance(array, xr.DataArray) else "sample"
@@ -135,11 +149,11 @@ def _leading_coords(array: Any, sample_dim: str) -> dict[str, Any]:
     return {"sample": np.arange(array.shape[0])}
 
 
-def _maps(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str) -> Samples:
+def _maps(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str, name: str) -> Samples:
     if grid is None:
         if not isinstance(array, xr.DataArray):
             raise DataError(
-                f"x has shape {tuple(array.shape)}, but the model takes vectors of {input_shape[0]} values: "
+                f"{name} has shape {tuple(array.shape)}, but the model takes vectors of {input_shape[0]} values: "
                 "give a grid, or a DataArray with lat and lon coordinates"
             )
         grid = Grid.from_dataarray(array)
@@ -148,7 +162,7 @@ def _maps(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: st
     if isinstance(array, xr.DataArray) and not is_labelled_map(array):
         array = array.values
     values = np.asarray(grid.to_vector(array), dtype)
-    check_finite(values, "x", "valid cells must hold finite numbers")
+    check_finite(values, name, "valid cells must hold finite numbers")
     if isinstance(array, xr.DataArray):
         map_dims = (sample_dimension(array), *lat_lon_names(array))
         return Samples(values, array.dims, dict(array.coords), grid, map_dims)
@@ -190,7 +204,9 @@ def check_finite(values: np.ndarray, name: str, remedy: str) -> None:
         )
 
 
-def read_baseline(baseline: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str) -> np.ndarray:
+def read_baseline(
+    baseline: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str, name: str = "baseline"
+) -> np.ndarray:
     """Return reference samples (m, *input_shape): zeros for None, or a number, one sample, or a set.
 
     Raises
@@ -202,7 +218,7 @@ def read_baseline(baseline: Any, input_shape: tuple[int, ...], grid: Grid | None
         return np.zeros((1, *input_shape), dtype)
     if grid is not None and len(input_shape) == 1 and is_labelled_map(baseline):
         baseline = grid.to_vector(baseline)
-    values = as_array(baseline, "baseline", dtype)
+    values = as_array(baseline, name, dtype)
     if values.ndim == 0:
         values = np.full(input_shape, values, dtype)
     elif (
@@ -211,13 +227,13 @@ def read_baseline(baseline: Any, input_shape: tuple[int, ...], grid: Grid | None
         and values.shape[-len(input_shape) :] != input_shape
     ):
         values = grid.to_vector(values)
-    check_finite(values, "baseline", "give finite numbers")
+    check_finite(values, name, "give finite numbers")
     if values.shape == input_shape:
         return values[None]
     if values.shape[1:] == input_shape and len(values):
         return values
     raise DataError(
-        f"baseline has shape {values.shape}: give a number, one sample ({_text(input_shape)}) "
+        f"{name} has shape {values.shape}: give a number, one sample ({_text(input_shape)}) "
         f"or a set (m, {_text(input_shape)})"
     )
 
@@ -233,7 +249,9 @@ def is_labelled_map(value: Any) -> bool:
 
 
 def describe_baseline(baseline: Any) -> Any:
-    """Return what identifies a baseline: None, the number, or shape and sha256 of the array."""
+    """Return what identifies a baseline: None, the number, or shape and sha256 of the array, per input."""
+    if isinstance(baseline, Mapping):
+        return {str(name): describe_baseline(part) for name, part in baseline.items()}
     if baseline is None or np.ndim(baseline) == 0:
         return None if baseline is None else float(baseline)
     return {"shape": list(np.shape(baseline)), "sha256": array_sha256(baseline)}

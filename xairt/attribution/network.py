@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
-from xairt.errors import ModelError
+from xairt.errors import MethodError, ModelError
 from xairt.models.graph import Evaluator, Graph, convert
 from xairt.models.graph.convert import FINAL_ACTIVATIONS
 from xairt.models.graph.nodes import Dense, Linear, Scale
+from xairt.models.graph.packing import Shape, pack, spans, unpack
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,11 @@ class Network:
     name : str
         Name of the Keras model.
     input_shape : tuple of int
-        Shape of one sample.
+        Shape of one sample; with several inputs (total,), all their features as one vector.
+    input_names : tuple of str
+        Name of each input layer, in the model's order.
+    input_shapes : tuple of tuple of int
+        Shape of each input without the sample axis.
     output_shapes : tuple of tuple of int
         Shape of each output without the sample axis.
     final_activation : str or None
@@ -62,6 +67,8 @@ class Network:
 
     name: str
     input_shape: tuple[int, ...]
+    input_names: tuple[str, ...]
+    input_shapes: tuple[Shape, ...]
     output_shapes: tuple[tuple[int, ...], ...]
     final_activation: str | None
     graph: Graph | None
@@ -77,15 +84,32 @@ class Network:
         except ModelError as error:
             graph, obstacle = None, error
         if graph is not None:
-            input_shape, outputs = graph.input_shape, None
+            names = tuple(graph.nodes[i].name for i in graph.sources)
+            inputs = tuple(graph.nodes[i].shape for i in graph.sources)
+            graph, outputs = (pack(graph) if len(names) > 1 else graph), None
             removed = graph.final_activations[0]
             shapes = tuple(graph.nodes[i].shape for i in graph.outputs)
         else:
-            input_shape, shapes = _shapes(model)
-            outputs, removed = _logit_model(model)
+            names, inputs = zip(*_inputs(model), strict=True)
+            outputs, removed = _logit_model(model, inputs)
+            shapes = _output_shapes(model, inputs)
         if removed:
             log.info("model '%s' ends in %s: explained at its logit", model.name, removed)
-        return cls(model.name, input_shape, shapes, removed, graph, obstacle, outputs)
+        packed = inputs[0] if len(inputs) == 1 else (list(spans(inputs))[-1][1],)
+        return cls(model.name, packed, names, inputs, shapes, removed, graph, obstacle, outputs)
+
+    @property
+    def packed(self) -> bool:
+        """Whether several inputs stand in one vector."""
+        return len(self.input_names) > 1
+
+    def require_one_input(self, what: str, remedy: str) -> None:
+        """Raise `MethodError` if the model has several inputs, which `what` cannot explain."""
+        if self.packed:
+            raise MethodError(
+                f"{what} takes models of one input, but model '{self.name}' has {len(self.input_names)} "
+                f"({', '.join(self.input_names)}): {remedy}"
+            )
 
     def evaluator(self, dtype: str) -> Evaluator:
         """Return the canonical graph with weights of the given dtype; `ModelError` where there is none."""
@@ -129,42 +153,81 @@ class Network:
         return self.graph
 
 
-def _shapes(model: tf.keras.Model) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """Return the shapes of one sample and of its outputs for a model without a canonical graph."""
-    layered = getattr(model, "_is_graph_network", False)
-    spec = model.inputs if layered else tf.nest.flatten((model.save_spec() or [()])[0])
-    if not spec:
+def input_names(model: tf.keras.Model) -> tuple[str, ...]:
+    """Return the names of a model's inputs, in its order: its input layers, or a dict's keys."""
+    return tuple(name for name, _ in _inputs(model))
+
+
+def _inputs(model: tf.keras.Model) -> list[tuple[str, Shape]]:
+    """Return name and shape of each input, whether the model has a layer graph or not."""
+    if _layered(model):
+        found = [(t.node.layer.name, t.shape) for t in model.inputs]
+    else:
+        specs = tf.nest.flatten(_structure(model))
+        names = [spec.name for spec in specs]
+        if None in names or len(set(names)) < len(names):
+            names = [f"input_{i}" for i in range(1, len(specs) + 1)]
+        found = [(name, spec.shape) for name, spec in zip(names, specs, strict=True)]
+    if not found:
         raise ModelError(f"model '{model.name}' has never seen an input: call it once with samples")
-    shape = tuple(spec[0].shape)[1:]
-    if len(spec) > 1 or None in shape:
+    if any(None in tuple(shape)[1:] for _, shape in found):
         raise ModelError(
-            f"model '{model.name}' takes inputs of shape {' and '.join(str(tuple(s.shape)) for s in spec)}: "
-            "only models of one input of known size can be explained; fix the size, or wrap the model in a "
-            "Functional model of one input"
+            f"model '{model.name}' takes inputs of shape {' and '.join(str(tuple(s)) for _, s in found)}: "
+            "only models whose inputs have a known size can be explained; fix the size"
         )
-    outputs = model.outputs if layered else tf.nest.flatten(model(tf.zeros((1, *shape)), training=False))
-    return shape, tuple(tuple(output.shape)[1:] for output in outputs)
+    return [(name, tuple(shape)[1:]) for name, shape in found]
 
 
-def _logit_model(model: tf.keras.Model) -> tuple[Outputs, str | None]:
+def _layered(model: tf.keras.Model) -> bool:
+    return getattr(model, "_is_graph_network", False)
+
+
+def _structure(model: tf.keras.Model):
+    """Return the inputs (list, dict, ...) that a model of its own class was called with."""
+    specs = model.save_spec()
+    return specs[0][0] if specs else ()
+
+
+def _output_shapes(model: tf.keras.Model, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
+    if _layered(model):
+        outputs = model.outputs
+    else:
+        zeros = [tf.zeros((1, *shape)) for shape in inputs]
+        outputs = tf.nest.flatten(_called(model, zeros))
+    return tuple(tuple(output.shape)[1:] for output in outputs)
+
+
+def _called(model: tf.keras.Model, inputs: list[tf.Tensor]):
+    """Return the model's outputs; a model of its own class gets its inputs in the structure it knows."""
+    if len(inputs) == 1:
+        return model(inputs[0], training=False)
+    given = inputs if _layered(model) else tf.nest.pack_sequence_as(_structure(model), inputs)
+    return model(given, training=False)
+
+
+def _logit_model(model: tf.keras.Model, inputs: tuple[Shape, ...]) -> tuple[Outputs, str | None]:
     """Return the function to the logits of an unconverted model, and the activation taken off.
 
     Only the last layer of a Sequential or Functional model of one output can be taken apart; the
     model itself is not changed. Anything else is explained at its output as it stands.
     """
-    known_end = getattr(model, "_is_graph_network", False) and len(model.outputs) == 1
+
+    def parts(x: tf.Tensor) -> list[tf.Tensor]:
+        return [x] if len(inputs) == 1 else unpack(x, inputs)
+
+    known_end = _layered(model) and len(model.outputs) == 1
     call = model.outputs[0].node if known_end else None
     name = _final_activation(call.layer) if known_end else None
     if name is None:
-        return lambda x: tuple(tf.nest.flatten(model(x, training=False))), None
+        return lambda x: tuple(tf.nest.flatten(_called(model, parts(x)))), None
     before = tf.keras.Model(model.inputs, call.keras_inputs[0])
     if isinstance(call.layer, tf.keras.layers.Activation | tf.keras.layers.Softmax):
-        return lambda x: (before(x, training=False),), name
+        return lambda x: (_called(before, parts(x)),), name
     linear = copy.copy(
         call.layer
     )  # shares the weights; an assignment by Keras would count references in both
     object.__setattr__(linear, "activation", tf.keras.activations.linear)
-    return lambda x: (linear.call(before(x, training=False)),), name
+    return lambda x: (linear.call(_called(before, parts(x))),), name
 
 
 def _final_activation(layer: tf.keras.layers.Layer) -> str | None:

@@ -53,6 +53,8 @@ def occlusion(setting: Setting, parameters: OcclusionParameters) -> BlockMethod:
 
     Source: Zeiler and Fergus 2014 (arXiv 1311.2901, section 4.2); occlusion-1 of Ancona et al. 2018.
     """
+    if parameters.patch not in (1, (1,)):
+        setting.network.require_one_input("occlusion with a patch of several cells", "use patch=1")
     cells = setting.cells.reshape(len(setting.cells), -1)
     cells = cells - cells.min(axis=1, keepdims=True)
     patch = _edges(parameters.patch, cells.reshape(setting.cells.shape))

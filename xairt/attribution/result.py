@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xairt.attribution import status
 from xairt.attribution.inputs import Samples
 from xairt.attribution.lrp.engine import LEDGER
+from xairt.attribution.several_inputs import PackedSamples
 
 LONG_NAMES = {
     "attribution": "attribution",
     "prediction": "explained output f(x)",
     "target": "index of the explained output (-1: callable target)",
     "completeness_gap": "sum of attribution minus what the method promises",
+    "status": "whether the sum of attribution keeps its promise",
     "absorbed_by_bias": "relevance absorbed by biases",
     "lost_to_stabiliser": "relevance lost to the stabiliser",
     "lost_to_empty_pot": "relevance lost where a denominator is exactly 0",
@@ -24,16 +27,21 @@ LONG_NAMES = {
 
 
 def to_dataset(
-    computed: dict[str, np.ndarray], samples: Samples, label: str, identity: dict[str, Any], note: str | None
+    computed: dict[str, np.ndarray],
+    samples: Samples | PackedSamples,
+    label: str,
+    identity: dict[str, Any],
+    note: str | None,
+    sensitivity: float | None = None,
 ) -> xr.Dataset:
-    """Build the result of one method.
+    """Build the result of one method, and log whether its sums keep their promise.
 
     Parameters
     ----------
     computed : dict
         ``attribution`` (n, ...), ``prediction`` (n,), ``target`` (n,), and where the method has them
         ``promised`` (n,) and the ledger totals (n,).
-    samples : Samples
+    samples : Samples or PackedSamples
         The explained samples.
     label : str
         Short name of the method.
@@ -41,29 +49,54 @@ def to_dataset(
         Everything the result depends on.
     note : str or None
         Name of the final activation that was taken off.
+    sensitivity : float, optional
+        Change of the attribution with the last digit of the samples, where it was measured.
 
     Returns
     -------
     xarray.Dataset
     """
     attribution = computed["attribution"]
-    total = attribution.reshape(len(attribution), -1).sum(axis=1, dtype=np.float64)
-    promised = computed.get("promised", np.full(len(total), np.nan))
+    sums = _sums(computed, sensitivity)
+    kept_promise = status.flags(sums)
+    gap = np.full(len(attribution), np.nan) if sums.gap is None else sums.gap
     columns = {
         "prediction": computed["prediction"],
         "target": computed["target"],
-        "completeness_gap": (total - promised).astype(attribution.dtype),
+        "completeness_gap": gap.astype(attribution.dtype),
+        "status": kept_promise,
         **{name: computed[name] for name in LEDGER if name in computed},
     }
-    field = samples.restore(attribution)
-    sample_dim = (samples.map_dims or samples.dims)[0]
-    result = xr.Dataset({"attribution": field} | {name: (sample_dim, v) for name, v in columns.items()})
+    fields = samples.variables(attribution)
+    result = xr.Dataset(fields | {name: (samples.sample_dim, v) for name, v in columns.items()})
     for name, variable in result.data_vars.items():
-        variable.attrs["long_name"] = LONG_NAMES[name]
+        variable.attrs["long_name"] = LONG_NAMES.get(name) or _input_long_name(name)
     if note:
         result["prediction"].attrs["long_name"] += f", before the final {note}"
-    result.attrs = {"method": label, "identities": json.dumps({label: identity}, sort_keys=True)}
+    result["status"].attrs |= {"flag_values": status.FLAGS, "flag_meanings": " ".join(status.MEANINGS)}
+    result.attrs = {
+        "method": label,
+        "identities": json.dumps({label: identity}, sort_keys=True),
+        "status_report": json.dumps(
+            {label: status.report(sums, kept_promise, label, identity)}, sort_keys=True
+        ),
+    }
     return result
+
+
+def _input_long_name(variable: str) -> str:
+    return f"attribution of input {variable.removeprefix('attribution_')}"
+
+
+def _sums(computed: dict[str, np.ndarray], sensitivity: float | None) -> status.Sums:
+    flat = computed["attribution"].reshape(len(computed["attribution"]), -1)
+    magnitude = np.abs(flat).sum(axis=1, dtype=np.float64)
+    if "promised" not in computed:
+        return status.Sums(None, computed["prediction"], magnitude)
+    has_ledger = any(name in computed for name in LEDGER)
+    gap = flat.sum(axis=1, dtype=np.float64) - computed["promised"]
+    amount = computed["prediction" if has_ledger else "promised"]
+    return status.Sums(gap, amount, magnitude, sensitivity)
 
 
 def combine(results: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -72,11 +105,12 @@ def combine(results: Sequence[xr.Dataset]) -> xr.Dataset:
     Ledger totals of methods that keep none are NaN.
     """
     labels: list[str] = []
-    identities: dict[str, Any] = {}
+    by_method: dict[str, dict[str, Any]] = {"identities": {}, "status_report": {}}
     for result in results:
         label = _unique(result.attrs["method"], labels)
         labels.append(label)
-        identities[label] = next(iter(json.loads(result.attrs["identities"]).values()))
+        for name, found in by_method.items():
+            found[label] = next(iter(json.loads(result.attrs[name]).values()))
     names = list(dict.fromkeys(name for result in results for name in result.data_vars))
     complete = [_with_ledger(result, names) for result in results]
     joined = xr.concat(
@@ -88,7 +122,7 @@ def combine(results: Sequence[xr.Dataset]) -> xr.Dataset:
     )
     for name in names:
         joined[name].attrs = dict(next(r[name].attrs for r in results if name in r))
-    joined.attrs = {"identities": json.dumps(identities, sort_keys=True)}
+    joined.attrs = {name: json.dumps(found, sort_keys=True) for name, found in by_method.items()}
     return joined
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import CodeType
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -54,7 +59,7 @@ class Target:
         shapes = network.output_shapes
         if callable(target):
             name = getattr(target, "__qualname__", type(target).__name__)
-            made = cls("callable", 1, None, target, f"callable {name}")
+            made = cls("callable", 1, None, target, f"callable {name} {code_digest(target)}")
             made._try(shapes)
             return made
         if len(shapes) > 1 or len(shapes[0]) > 1:
@@ -125,3 +130,66 @@ def _check_range(indices: np.ndarray, n_outputs: int) -> None:
         raise DataError(
             f"target {first} is out of range: the model has {n_outputs} output(s), 0 to {n_outputs - 1}"
         )
+
+
+def code_digest(function: Callable) -> str:
+    """Return what tells two callables of the same name apart, the same in every process.
+
+    Parameters
+    ----------
+    function : callable
+        A function, a lambda, a `functools.partial`, or an object with ``__call__``.
+
+    Returns
+    -------
+    str
+        12 hexadecimal digits of a SHA-256 over the bytecode and its constants, the defaults, and the values
+        that the code takes from around it: closures and attributes, and global numbers, texts and arrays.
+
+    Examples
+    --------
+    >>> code_digest(lambda y: y[:, 0]) == code_digest(lambda y: y[:, 0])
+    True
+    >>> code_digest(lambda y: y[:, 0]) == code_digest(lambda y: y[:, 1])
+    False
+    """
+    return hashlib.sha256("\n".join(_described(function)).encode()).hexdigest()[:12]
+
+
+def _described(value: Any, seen: tuple[int, ...] = ()) -> Iterator[str]:
+    """Yield text that describes a value without naming its place in memory."""
+    if id(value) in seen:  # a function may close over itself
+        return
+    seen = (*seen, id(value))
+    if isinstance(value, CodeType):
+        parts = (value.co_code, value.co_names, value.co_consts)
+    elif isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+    elif isinstance(value, np.ndarray | np.generic) or tf.is_tensor(value):
+        parts = (str(np.shape(value)), np.asarray(value).tobytes())
+    elif isinstance(value, Mapping):
+        parts = [part for item in sorted(value.items(), key=str) for part in item]
+    elif isinstance(value, list | tuple):
+        parts = value
+    elif hasattr(value, "__code__"):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        around = {name: value.__globals__.get(name) for name in value.__code__.co_names}
+        parts = (value.__code__, value.__defaults__, value.__kwdefaults__, cells, _plain(around))
+    elif isinstance(value, bytes | str | int | float | complex | bool | None):
+        yield repr(value)
+        return
+    elif isinstance(value, frozenset | set):
+        parts = sorted(map(repr, value))
+    else:
+        called = inspect.getattr_static(type(value), "__call__", None)
+        state = _plain(getattr(value, "__dict__", {}))
+        parts = (type(value).__qualname__, getattr(called, "__code__", ""), state)
+    yield f"{type(value).__name__}:"
+    for part in parts:
+        yield from _described(part, seen)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers, texts and arrays among some values."""
+    plain = bool | int | float | complex | str | tuple | list | np.ndarray | np.generic
+    return {name: value for name, value in values.items() if isinstance(value, plain)}

@@ -87,7 +87,7 @@ _NO_GRADIENT = dict.fromkeys(
     ("Embedding", "Hashing", "HashedCrossing", "Discretization", "CategoryEncoding"), _INTEGER_INPUT
 ) | dict.fromkeys(("IntegerLookup", "StringLookup", "TextVectorization"), _INTEGER_INPUT)
 
-_SEVERAL_INPUTS = "the model has {} inputs, and models with several inputs are not yet explained"
+_SEVERAL = "the model has {} {}; the engine takes one"
 
 
 def layer_entries(model: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -318,12 +318,12 @@ def obstacles(model: Mapping[str, Any]) -> dict[str, list[Obstacle]]:
     []
     """
     label, class_name = entry_name(model), str(model.get("class_name"))
-    shared, single = [], []
-    inputs, outputs = (len(boundary_names(model, key)) for key in ("input_layers", "output_layers"))
-    if inputs > 1:
-        shared.append(Obstacle(label, class_name, _SEVERAL_INPUTS.format(inputs)))
-    if outputs > 1:
-        single.append(Obstacle(label, class_name, f"the model has {outputs} outputs; the engine takes one"))
+    counts = {end: len(boundary_names(model, f"{end}_layers")) for end in ("input", "output")}
+    single = [
+        Obstacle(label, class_name, _SEVERAL.format(count, f"{end}s"))
+        for end, count in counts.items()
+        if count > 1
+    ]
     entries, finals = list(walk_layers(model)), final_layers(model)
     conversion = [found for name, entry in entries if (found := conversion_obstacle(entry, name))]
     lrp = [found for name, entry in entries if (found := _lrp_obstacle(entry, name, name in finals))]
@@ -332,9 +332,9 @@ def obstacles(model: Mapping[str, Any]) -> dict[str, list[Obstacle]]:
             Obstacle(label, class_name, "a model of its own class stores no layers to convert")
         ]
     return {
-        "gradient": shared + _gradient_obstacles(model),
-        "perturbation": list(shared),
-        "lrp": shared + lrp,
-        "engine innvestigate": shared + single + conversion,
-        "control": list(shared),
+        "gradient": _gradient_obstacles(model),
+        "perturbation": [],
+        "lrp": lrp,
+        "engine innvestigate": single + conversion,
+        "control": [],
     }
