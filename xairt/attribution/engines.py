@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xairt.attribution.blocks import Setting
+from xairt.attribution.legacy import orders
 from xairt.attribution.legacy.analyzers import ANALYZERS
-from xairt.attribution.legacy.client import InnvestigateEngine
+from xairt.attribution.legacy.client import WorkerEngine
 
 
 @dataclass(frozen=True)
@@ -20,16 +22,22 @@ class Peer:
     methods : frozenset of str
         Canonical names of the methods that it has.
     make : callable
-        From (setting, method call, samples per block) to the engine; see `NativeEngine` for how an engine
-        is called.
+        From (setting, method call, samples per block), and optionally ``python=`` the interpreter of its
+        worker, to the engine; see `NativeEngine` for how an engine is called.
     """
 
     methods: frozenset[str]
-    make: Callable[[Setting, Any, int], Any]
+    make: Callable[..., WorkerEngine]
+
+
+def _peer(name: str, methods: Iterable[str], order: Callable[[Setting, Any], orders.Order]) -> Peer:
+    return Peer(frozenset(methods), partial(WorkerEngine, name, order))
 
 
 PEERS: dict[str, Peer] = {
-    "innvestigate": Peer(frozenset(ANALYZERS), InnvestigateEngine),
+    "innvestigate": _peer("innvestigate", ANALYZERS, orders.innvestigate),
+    "deeplift": _peer("deeplift", orders.DEEPLIFT_MODES, orders.deeplift),
+    "shap": _peer("shap", orders.SHAP_EXPLAINERS, orders.shap),
 }
 """Every engine but the native one, by the name that ``engine=`` takes."""
 

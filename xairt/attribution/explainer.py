@@ -54,9 +54,10 @@ class Explainer:
         dtype: str,
         batch_size: int | None,
         grid: GridLike,
+        python: str | None,
         model_sha256: str,
     ) -> None:
-        self.call, self.dtype, self._engine_name = call, dtype, engine
+        self.call, self.dtype, self._engine_name, self._python = call, dtype, engine, python
         self.network = recent.network(model, model_sha256)
         if engine != "native":
             self.network.require_one_input(f"engine '{engine}'", "use engine='native'")
@@ -104,8 +105,12 @@ class Explainer:
         cells = _cells(self.network.input_shape, None if self.network.packed else grid)
         rows = rows_at_once(self.network, self.dtype)
         setting = Setting(self.network, self.target, baseline, self.dtype, cells, self.call.convention, rows)
-        make = NativeEngine if self._engine_name == "native" else PEERS[self._engine_name].make
-        self._engine, self._engine_grid = make(setting, self.call, self.batch_size), grid
+        if self._engine_name == "native":
+            self._engine = NativeEngine(setting, self.call, self.batch_size)
+        else:
+            make = PEERS[self._engine_name].make
+            self._engine = make(setting, self.call, self.batch_size, python=self._python)
+        self._engine_grid = grid
 
     def _samples(self, x: Any) -> inputs.Samples | several_inputs.PackedSamples:
         """Read samples and make the engine ready for them."""
@@ -258,6 +263,7 @@ def explainer(
     batch_size: int | None = None,
     grid: GridLike = None,
     convention: str | None = None,
+    python: str | None = None,
     **params: Any,
 ) -> Explainer:
     """Bind a method to a model; the result is compiled once and can be called with samples.
@@ -274,8 +280,8 @@ def explainer(
     baseline : None, number or array_like
         Reference of the methods that have one: zeros, a number, one sample, or a set (then the mean
         over the set). With several inputs one of these for each: a dict by input name, or a sequence.
-    engine : {"native", "innvestigate"}
-        What computes the attribution.
+    engine : {"native", "innvestigate", "deeplift", "shap"}
+        What computes the attribution: xairt itself, or another package in a process of its own.
     dtype : {"float32", "float64"}
         Precision of the native engine.
     batch_size : int, optional
@@ -285,6 +291,9 @@ def explainer(
         several inputs a dict by input name, or one Grid for every input of as many values.
     convention : str, optional
         Registered convention to reproduce a publication with.
+    python : str, optional
+        Interpreter that runs another engine's package; by default the one that XAIRT_LEGACY_PYTHON names,
+        or this one.
     **params
         The method's own parameters.
 
@@ -309,7 +318,7 @@ def explainer(
     ):
         convention = engine  # that package follows its own convention, and the identity says so
     call = resolve(method, params, convention)
-    _check_choices(call, baseline, engine, dtype, batch_size)
+    _check_choices(call, baseline, engine, dtype, batch_size, python)
     return Explainer(
         model,
         call,
@@ -319,6 +328,7 @@ def explainer(
         dtype=dtype,
         batch_size=batch_size,
         grid=grid,
+        python=python,
         model_sha256=_identified(model),
     )
 
@@ -331,7 +341,9 @@ def _identified(model: tf.keras.Model) -> str:
     return fingerprint(model)
 
 
-def _check_choices(call: MethodCall, baseline: Any, engine: str, dtype: str, batch_size: int | None) -> None:
+def _check_choices(
+    call: MethodCall, baseline: Any, engine: str, dtype: str, batch_size: int | None, python: str | None
+) -> None:
     if engine not in ENGINES:
         raise MethodError(f"unknown engine '{engine}': use {' or '.join(ENGINES)}{suggest(engine, ENGINES)}")
     if engine not in call.method.engines:
@@ -341,6 +353,10 @@ def _check_choices(call: MethodCall, baseline: Any, engine: str, dtype: str, bat
     if dtype != "float32" and engine != "native":
         raise MethodError(
             f"engine '{engine}' computes in float32 only: use engine='native' for dtype='{dtype}'"
+        )
+    if python is not None and engine == "native":
+        raise MethodError(
+            "python= names the interpreter of another engine: leave it out with engine='native'"
         )
     if baseline is not None and not call.method.baseline:
         raise MethodError(f"{call.label} uses no baseline: leave it out")
@@ -363,6 +379,7 @@ def attribute(
     batch_size: int | None = None,
     grid: GridLike = None,
     convention: str | None = None,
+    python: str | None = None,
     seed: int = 0,
     progress: bool = False,
     sample_index: Sequence[int] | None = None,
@@ -372,7 +389,7 @@ def attribute(
 
     Parameters
     ----------
-    model, target, engine, dtype, batch_size, grid, params
+    model, target, engine, dtype, batch_size, grid, python, params
         As for `explainer`.
     x, seed, progress, sample_index
         As for calling an `Explainer`.
@@ -392,7 +409,10 @@ def attribute(
     MethodError, UnsupportedLayerError, DataError
         As `explainer` and `Explainer`.
     """
-    shared = {"target": target, "engine": engine, "dtype": dtype, "batch_size": batch_size, "grid": grid}
+    shared = {
+        **{"target": target, "engine": engine, "dtype": dtype, "batch_size": batch_size},
+        **{"grid": grid, "python": python},
+    }
     calling = {"seed": seed, "progress": progress, "sample_index": sample_index}
     if isinstance(method, str):
         return _recent_explainer(model, method, params, baseline=baseline, convention=convention, **shared)(

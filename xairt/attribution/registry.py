@@ -86,6 +86,8 @@ SMILKOV = "Smilkov et al. 2017, arXiv:1706.03825"
 ZEILER = "Zeiler and Fergus 2014, arXiv:1311.2901"
 SPRINGENBERG = "Springenberg et al. 2015, arXiv:1412.6806"
 SELVARAJU = "Selvaraju et al. 2017, arXiv:1610.02391"
+DEEPLIFT = "Shrikumar et al. 2017, arXiv:1704.02685"
+LUNDBERG = "Lundberg and Lee 2017, arXiv:1705.07874"
 ADEBAYO = "control of Adebayo et al. 2018, arXiv:1810.03292"
 
 
@@ -114,6 +116,19 @@ class FlatUntilParameters(lrp.PresetParameters):
     """Parameters of the preset with the flat rule in its first layers."""
 
     until_layer_idx: int = 0
+
+
+class ShapGradientParameters(Parameters):
+    """Parameters of expected gradients."""
+
+    nsamples: int = 200
+
+
+class ShapKernelParameters(Parameters):
+    """Parameters of Kernel SHAP."""
+
+    nsamples: int = 2048
+    groups: Any = None
 
 
 METHODS: dict[str, Method] = {
@@ -173,6 +188,11 @@ METHODS: dict[str, Method] = {
         Method(
             "occlusion", perturbation.OcclusionParameters, perturbation.occlusion, ZEILER, uses_cells=True
         ),
+        Method("deeplift.rescale", Parameters, None, DEEPLIFT, DIFFERENCE, baseline=True),
+        Method("deeplift.reveal_cancel", Parameters, None, DEEPLIFT, DIFFERENCE, baseline=True),
+        Method("shap.deep", Parameters, None, LUNDBERG, DIFFERENCE, baseline=True),
+        Method("shap.gradient", ShapGradientParameters, None, LUNDBERG, DIFFERENCE, baseline=True),
+        Method("shap.kernel", ShapKernelParameters, None, LUNDBERG, DIFFERENCE, baseline=True),
         Method("random", Parameters, controls.random, ADEBAYO, noise=lambda p, shape: shape),
         Method("edge", Parameters, controls.edge, ADEBAYO, signed=False),
         Method("input", Parameters, controls.input_itself, ADEBAYO),

@@ -1,1 +1,1 @@
-"""Engines that need an interpreter of their own: iNNvestigate in a worker process."""
+"""Engines that run in a worker process: iNNvestigate, DeepLIFT and SHAP."""

@@ -30,6 +30,7 @@ from xairt.models.graph.nodes import (
 )
 
 Description = dict[str, Any]
+PEER_ENGINES = "'innvestigate', 'deeplift' or 'shap'"
 
 
 def describe(graph: Graph) -> tuple[list[Description], list[np.ndarray]]:
@@ -47,7 +48,8 @@ def describe(graph: Graph) -> tuple[list[Description], list[np.ndarray]]:
     Returns
     -------
     layers : list of dict
-        ``class``, ``config``, ``inputs`` (positions in this list) and ``n_weights``.
+        ``class``, ``config``, ``inputs`` (positions in this list), ``n_weights``, and the ``name`` that
+        the layer has in the model.
     weights : list of numpy.ndarray
         float32, in the order of the layers.
 
@@ -58,7 +60,7 @@ def describe(graph: Graph) -> tuple[list[Description], list[np.ndarray]]:
     """
     if len(graph.sources) != 1 or len(graph.outputs) != 1:
         raise UnsupportedLayerError(
-            "engine 'innvestigate' takes models of one input and one output: use engine='native'"
+            f"engine {PEER_ENGINES} takes models of one input and one output: use engine='native'"
         )
     readers = [[j for j, n in enumerate(graph.nodes) if i in n.inputs] for i in range(len(graph.nodes))]
     layers: list[Description] = []
@@ -68,16 +70,20 @@ def describe(graph: Graph) -> tuple[list[Description], list[np.ndarray]]:
         if isinstance(node.op, Identity) or _merged(graph, readers, position):
             place[position] = place[node.inputs[0]]
             continue
-        if len(set(node.inputs)) < len(node.inputs):
-            raise UnsupportedLayerError(
-                f"layer '{node.name}' reads one tensor twice, which iNNvestigate counts wrongly: use engine='native'"
-            )
         follower = readers[position]
         relu = len(follower) == 1 and _merged(graph, readers, follower[0])
         axes = len(graph.nodes[node.inputs[0]].shape) - 1 if node.inputs else 0
         name, config, arrays = _layer(node, axes, "relu" if relu else "linear")
         inputs = [place[i] for i in node.inputs]
-        layers.append({"class": name, "config": config, "inputs": inputs, "n_weights": len(arrays)})
+        layers.append(
+            {
+                "class": name,
+                "config": config,
+                "inputs": inputs,
+                "n_weights": len(arrays),
+                "name": node.name,
+            }
+        )
         weights.extend(np.asarray(array, np.float32) for array in arrays)
         place[position] = len(layers) - 1
     return layers, weights
@@ -166,5 +172,5 @@ def _refuse_custom(node: Node, op: Activation) -> None:
 def _refused(node: Node) -> UnsupportedLayerError:
     kind = type(node.op.map if isinstance(node.op, Linear) else node.op).__name__
     return UnsupportedLayerError(
-        f"layer '{node.name}' ({kind}) cannot be handed to engine 'innvestigate': use engine='native'"
+        f"layer '{node.name}' ({kind}) cannot be handed to engine {PEER_ENGINES}: use engine='native'"
     )

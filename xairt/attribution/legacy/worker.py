@@ -1,16 +1,22 @@
-"""Worker process of the legacy engines: iNNvestigate with eager execution off.
+"""Worker process of the engines that need an interpreter of their own: iNNvestigate, DeepLIFT, SHAP.
 
 Stands alone: nothing of xairt is imported, and the syntax is that of Python 3.7, so that any
-interpreter with tensorflow and innvestigate can run it. Requests come on standard input, replies go to
-standard output: a JSON header of known length, then the named arrays as npy. Whatever libraries print
-goes to standard error. The process ends when its standard input closes or its parent is gone.
+interpreter with tensorflow and the engine's package can run it: ``python worker.py ENGINE FOLDER``.
+Requests come on standard input, replies go to standard output: a JSON header of known length, then the
+named arrays as npy. Whatever libraries print goes to standard error, and temporary files go to the folder,
+which is this process's own. The process ends when its standard input closes or its parent is gone.
 """
 
+import atexit
+import contextlib
+import importlib
 import io
 import json
 import os
+import shutil
 import struct
 import sys
+import tempfile
 import threading
 import time
 
@@ -18,6 +24,9 @@ import numpy as np
 
 LENGTH = struct.Struct("<Q")
 PARENT_CHECK_SECONDS = 1.0
+PREDICTED_AT_ONCE = 4096
+
+# --------------------------------------------------------------------------- messages
 
 
 def send(stream, header, arrays=()):
@@ -56,18 +65,25 @@ def receive(stream):
     return header, [np.lib.format.read_array(io.BytesIO(f), allow_pickle=False) for f in frames]
 
 
-def import_stack():
-    """Import TensorFlow without eager execution, its Keras, and iNNvestigate."""
+# --------------------------------------------------------------------------- the stack
+
+
+def import_tensorflow(eager):
+    """Import TensorFlow and its Keras; where TensorFlow is 2 and `eager` is false, as TensorFlow 1."""
     import tensorflow as tf
 
-    if int(tf.__version__.split(".")[0]) >= 2:
-        tf.compat.v1.disable_eager_execution()
-        keras = tf.keras
-    else:
-        import keras
-    import innvestigate
+    if is_version_2(tf):
+        if not eager:
+            tf.compat.v1.disable_eager_execution()
+        return tf, tf.keras
+    import keras
 
-    return tf, keras, innvestigate
+    return tf, keras
+
+
+def is_version_2(tf):
+    """Return whether this TensorFlow is 2 or later."""
+    return int(tf.__version__.split(".")[0]) >= 2
 
 
 def package_version(name):
@@ -79,6 +95,11 @@ def package_version(name):
 
         return pkg_resources.get_distribution(name).version
     return version(name)
+
+
+def with_tuples(config):
+    """Return a mapping with tuples where JSON had to make lists of them."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
 
 
 def build_model(keras, layers, weights):
@@ -94,8 +115,7 @@ def build_model(keras, layers, weights):
             inputs = keras.layers.Input(shape=tuple(layer["config"]["shape"]))
             tensors.append(inputs)
             continue
-        config = {k: tuple(v) if isinstance(v, list) else v for k, v in layer["config"].items()}
-        instance = getattr(keras.layers, layer["class"])(**config)
+        instance = getattr(keras.layers, layer["class"])(**with_tuples(layer["config"]))
         arguments = [tensors[i] for i in layer["inputs"]]
         tensors.append(instance(arguments if len(arguments) > 1 else arguments[0]))
         made.append((instance, [weights.pop(0) for _ in range(layer["n_weights"])]))
@@ -106,11 +126,214 @@ def build_model(keras, layers, weights):
     return model
 
 
-class Analyzers:
-    """The analyzers of this process, each in a graph and session of its own."""
+def by_index(indices):
+    """Yield every output index with the rows of the samples that are explained at it."""
+    for index in np.unique(indices):
+        yield int(index), np.flatnonzero(indices == index)
 
-    def __init__(self):
-        self.tf, self.keras, self.innvestigate = import_stack()
+
+# --------------------------------------------------------------------------- engines
+# Each takes TensorFlow and Keras, imports its package, and returns a function that makes an explainer of
+# (layers, weights, references, name, parameters): a function of (samples, output indices, seeds), one
+# index and seed per sample, to attributions shaped like the samples.
+
+
+def innvestigate_engine(tf, keras):
+    """Return the maker of iNNvestigate's analyzers; their noise is seeded when they are made."""
+    import innvestigate
+
+    def make(layers, weights, references, name, parameters):
+        model = build_model(keras, layers, weights)
+        analyzer = innvestigate.create_analyzer(
+            name, model, neuron_selection_mode="index", **with_tuples(parameters)
+        )
+        return lambda x, indices, seeds: analyzer.analyze(x, neuron_selection=indices)
+
+    return make
+
+
+def deeplift_engine(tf, keras):
+    """Return the maker of DeepLIFT's explainers; `name` is its NonlinearMxtsMode."""
+    converter = import_deeplift(tf)
+
+    def make(layers, weights, references, name, parameters):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "model.h5")
+            write_sequential(path, layers, weights)
+            model = converter.convert_model_from_saved_files(path, nonlinear_mxts_mode=name, verbose=False)
+        contributions = model.get_target_contribs_func(find_scores_layer_idx=0, target_layer_idx=-1)
+        reuse_task_operations(tf.compat.v1, model.get_layers()[-1])
+
+        def explain(x, indices, seeds):
+            total = np.zeros(x.shape)
+            for index, rows in by_index(indices):
+                for reference in references:
+                    total[rows] += contributions(
+                        task_idx=index,
+                        input_data_list=[x[rows]],
+                        input_references_list=[reference],
+                        batch_size=len(rows),
+                        progress_update=None,
+                    )
+            return total / len(references)
+
+        return explain
+
+    return make
+
+
+def import_deeplift(tf):
+    """Import DeepLIFT's converter with TensorFlow 1's names, and let it use the current session."""
+    if is_version_2(tf):
+        sys.modules["tensorflow"] = tf.compat.v1
+    try:
+        converter = importlib.import_module("deeplift.conversion.kerasapi_conversion")
+    finally:
+        sys.modules["tensorflow"] = tf
+    sys.modules["deeplift.util"].get_session = tf.compat.v1.get_default_session
+    return converter
+
+
+def write_sequential(path, layers, weights):
+    """Write a chain of layer descriptions as Keras 2.0 wrote Sequential models."""
+    import h5py
+
+    weights = list(weights)
+    source, layers = layers[0], layers[1:]
+    entries = [
+        {"class_name": layer["class"], "config": dict(layer["config"], name="layer_%d" % i)}
+        for i, layer in enumerate(layers)
+    ]
+    entries[0]["config"]["batch_input_shape"] = [None, *source["config"]["shape"]]
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": entries}).encode()
+        for entry, layer in zip(entries, layers):  # noqa: B905 - strict came with Python 3.10
+            group = file.create_group("model_weights/" + entry["config"]["name"])
+            names = ["weight_%d" % k for k in range(layer["n_weights"])]
+            group.attrs["weight_names"] = np.array(names, dtype="S")
+            for name in names:
+                group.create_dataset(name, data=weights.pop(0))
+
+
+def reuse_task_operations(v1, layer):
+    """Let a target layer choose its output by one operation; it would add new ones to the graph at each call."""
+    chosen = v1.placeholder(layer.task_vector.dtype, layer.task_vector.shape)
+    assign = v1.assign(layer.task_vector, chosen)
+
+    def update_task_vector():
+        values = np.zeros(layer.task_vector.shape.as_list())
+        values[layer._get_task_index()] = layer._active
+        v1.get_default_session().run(assign, {chosen: values})
+
+    layer.update_task_vector = update_task_vector
+
+
+def shap_engine(tf, keras):
+    """Return the maker of SHAP's explainers; `name` is deep, gradient or kernel."""
+    import shap
+
+    kinds = {"deep": shap_deep, "gradient": shap_gradient, "kernel": shap_kernel}
+
+    def make(layers, weights, references, name, parameters):
+        model = build_model(keras, layers, weights)
+        of_index = {}
+
+        def explain(x, indices, seeds):
+            found = np.zeros(x.shape)
+            for index, rows in by_index(indices):
+                if index not in of_index:
+                    of_index[index] = kinds[name](
+                        shap, one_output(keras, model, index), references, **parameters
+                    )
+                found[rows] = of_index[index](x[rows], seeds[rows])
+            return found
+
+        return explain
+
+    return make
+
+
+def one_output(keras, model, index):
+    """Return the model of one of the outputs: SHAP would compute all of them."""
+    n_outputs = int(model.outputs[0].shape[-1])
+    if n_outputs == 1:
+        return model
+    choice = keras.layers.Dense(1, use_bias=False)
+    chosen = keras.models.Model(inputs=model.inputs, outputs=choice(model.outputs[0]))
+    choice.set_weights([np.eye(n_outputs)[:, index : index + 1]])
+    return chosen
+
+
+def shap_deep(shap, model, references):
+    """Return DeepExplainer as a function of (samples, seeds), with `references` as background."""
+    explainer = shap.DeepExplainer(model, references)
+    execute = importlib.import_module("tensorflow.python.eager.execute")
+
+    def explain(x, seeds):
+        record_gradient = execute.record_gradient
+        try:
+            return shaped(explainer.shap_values(x, check_additivity=False), x)
+        finally:
+            execute.record_gradient = record_gradient  # left replaced where an operation has no rule
+
+    return explain
+
+
+def shap_gradient(shap, model, references, nsamples):
+    """Return GradientExplainer as a function of (samples, seeds)."""
+    explainer = shap.GradientExplainer(model, references)
+
+    def explain(x, seeds):
+        each = [
+            explainer.shap_values(x[i : i + 1], nsamples=nsamples, rseed=int(seed))
+            for i, seed in enumerate(seeds)
+        ]
+        return np.concatenate([shaped(values, x[:1]) for values in each])
+
+    return explain
+
+
+def shap_kernel(shap, model, references, nsamples):
+    """Return KernelExplainer without regularisation as a function of (samples, seeds)."""
+    shape = references.shape[1:]
+
+    def predict(rows):
+        rows = np.asarray(rows, references.dtype).reshape((-1, *shape))
+        return model.predict(rows, batch_size=PREDICTED_AT_ONCE, verbose=0)[:, 0]
+
+    explainer = shap.KernelExplainer(predict, references.reshape(len(references), -1))
+
+    def explain(x, seeds):
+        found = []
+        for sample, seed in zip(x, seeds):  # noqa: B905 - strict came with Python 3.10
+            np.random.seed(int(seed))  # noqa: NPY002 - what SHAP draws its coalitions from
+            values = explainer.shap_values(
+                sample.reshape(1, -1), nsamples=nsamples, l1_reg=False, silent=True
+            )
+            found.append(shaped(values, sample))
+        return np.stack(found)
+
+    return explain
+
+
+def shaped(values, x):
+    """Return SHAP values of one output, which come as a list or with an axis more, shaped like `x`."""
+    return np.reshape(values[0] if isinstance(values, list) else values, x.shape)
+
+
+ENGINES = {"innvestigate": innvestigate_engine, "deeplift": deeplift_engine, "shap": shap_engine}
+EAGER = ("shap",)
+
+# --------------------------------------------------------------------------- requests
+
+
+class Explainers:
+    """The explainers of this process, each in a graph and session of its own unless execution is eager."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.tf, self.keras = import_tensorflow(engine in EAGER)
+        self.make = ENGINES[engine](self.tf, self.keras)
         self.made = {}
 
     def versions(self):
@@ -119,53 +342,64 @@ class Analyzers:
             "python": "%d.%d.%d" % sys.version_info[:3],
             "tensorflow": self.tf.__version__,
             "keras": package_version("keras"),
-            "innvestigate": package_version("innvestigate"),
+            self.engine: package_version(self.engine),
         }
 
-    def build(self, key, layers, weights, analyzer, parameters, seed):
-        """Make an analyzer and keep it under `key`, in place of one that is there."""
+    @contextlib.contextmanager
+    def inside(self, session):
+        """Make a session and its graph the current ones."""
+        if session is None:
+            yield
+        else:
+            with session.graph.as_default(), session.as_default():
+                yield
+
+    def start_session(self):
+        """Return a session with a new graph; None where execution is eager."""
+        v1 = self.tf.compat.v1
+        return None if v1.executing_eagerly() else v1.Session(graph=self.tf.Graph())
+
+    def build(self, key, layers, arrays, name, parameters, seed):
+        """Make an explainer and keep it under `key`, in place of one that is there.
+
+        The arrays are the weights, and last the references (m, ...).
+        """
         self.forget(key)
         v1 = self.tf.compat.v1
-        graph = self.tf.Graph()
-        session = v1.Session(graph=graph)
-        with graph.as_default(), session.as_default():
+        session = self.start_session()
+        with self.inside(session):
             np.random.seed(seed)  # noqa: NPY002 - what old Keras draws its operation seeds from
             v1.set_random_seed(seed)
-            backend = self.keras.backend if hasattr(self.keras.backend, "set_session") else v1.keras.backend
-            backend.set_session(session)
-            model = build_model(self.keras, layers, weights)
-            parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
-            made = self.innvestigate.create_analyzer(
-                analyzer, model, neuron_selection_mode="index", **parameters
-            )
-        self.made[key] = (graph, session, made)
+            if session is not None:
+                own = hasattr(self.keras.backend, "set_session")
+                (self.keras.backend if own else v1.keras.backend).set_session(session)
+            self.made[key] = session, self.make(layers, arrays[:-1], arrays[-1], name, parameters)
 
-    def analyze(self, key, x, indices):
-        """Return the attribution of a batch; one output index per sample."""
-        graph, session, made = self.made[key]
-        with graph.as_default(), session.as_default():
-            return np.asarray(made.analyze(x, neuron_selection=indices))
+    def analyze(self, key, x, indices, seeds):
+        """Return the attribution of a batch; one output index and one seed per sample."""
+        session, explain = self.made[key]
+        with self.inside(session):
+            return np.asarray(explain(x, indices, seeds), x.dtype)
 
     def forget(self, key):
-        """Drop an analyzer and free its session."""
-        if key in self.made:
-            self.made.pop(key)[1].close()
+        """Drop an explainer and free its session."""
+        session, _ = self.made.pop(key, (None, None))
+        if session is not None:
+            session.close()
 
 
-def answer(analyzers, header, arrays):
+def answer(explainers, header, arrays):
     """Carry out one request; return the reply's header and arrays."""
-    request = header["request"]
+    request = header.pop("request")
     if request == "versions":
-        return analyzers.versions(), []
+        return explainers.versions(), []
     if request == "build":
-        analyzers.build(
-            header["key"], header["layers"], arrays, header["analyzer"], header["parameters"], header["seed"]
-        )
+        explainers.build(arrays=arrays, **header)
         return {}, []
     if request == "analyze":
-        return {}, [analyzers.analyze(header["key"], *arrays)]
+        return {}, [explainers.analyze(header["key"], *arrays)]
     if request == "forget":
-        analyzers.forget(header["key"])
+        explainers.forget(header["key"])
         return {}, []
     raise ValueError("unknown request %r" % request)
 
@@ -175,26 +409,32 @@ def one_line(error):
     return " ".join(("%s: %s" % (type(error).__name__, error)).split())
 
 
-def end_with_parent():
-    """End this process once its parent is gone, also in the middle of a computation."""
+def end_with_parent(folder):
+    """End this process once its parent is gone, also in the middle of a computation; remove the folder then."""
     parent = os.getppid()
 
     def watch():
         while os.getppid() == parent:
             time.sleep(PARENT_CHECK_SECONDS)
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def main():
+def main(engine, folder):
     """Answer requests until standard input closes."""
-    end_with_parent()
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    end_with_parent(folder)
     requests = sys.stdin.buffer
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        analyzers = Analyzers()
+        explainers = Explainers(engine)
+    except ImportError as error:
+        send(replies, {"error": one_line(error), "missing": error.name})
+        return
     except Exception as error:
         send(replies, {"error": one_line(error)})
         return
@@ -204,11 +444,11 @@ def main():
         if message is None:
             return
         try:
-            header, arrays = answer(analyzers, *message)
+            header, arrays = answer(explainers, *message)
         except Exception as error:
             header, arrays = {"error": one_line(error)}, []
         send(replies, header, arrays)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
