@@ -121,6 +121,7 @@ def write_orders(model: str, engine: str, methods: list[str], folder: Path) -> l
     """Write what the peer needs to build its explainers; return the methods that it has."""
     from xairt.attribution import engines
     from xairt.attribution.blocks import Setting
+    from xairt.attribution.legacy import orders
     from xairt.attribution.network import Network
     from xairt.attribution.registry import resolve
     from xairt.attribution.targets import Target
@@ -138,7 +139,7 @@ def write_orders(model: str, engine: str, methods: list[str], folder: Path) -> l
         cells = np.indices(network.input_shape)
         setting = Setting(network, Target.of(0, network), background, "float32", cells, call.convention)
         try:
-            order = engines.ORDERS[engine](setting, call)
+            order = getattr(orders, engine)(setting, call)
         except XairtError as error:
             log(f"{engine} {method}: {error}")
             continue
