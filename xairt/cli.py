@@ -34,7 +34,12 @@ USAGE_ERROR = typer.BadParameter.__mro__[1]
 """What typer raises for a wrong call; it has no public name of its own."""
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
-Engine = Annotated[str, typer.Option(help="native, or innvestigate (worker process).")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="native, innvestigate (worker process) or lime. Default: native where it has the method."
+    ),
+]
 Convention = Annotated[
     str | None,
     typer.Option(help="Registered convention to reproduce a publication; see `xairt methods --conventions`."),
@@ -93,7 +98,7 @@ def attribute(
     baseline: Annotated[
         str | None, typer.Option(help="A number, or a file with one or more samples.")
     ] = None,
-    engine: Engine = "native",
+    engine: Engine = None,
     convention: Convention = None,
     grid: Annotated[
         Path | None,
@@ -283,8 +288,11 @@ def with_parameters(methods: Sequence[str], params: Sequence[str]) -> list[str]:
     --------
     >>> with_parameters(["lrp.epsilon", "gradient"], ["lrp.epsilon.epsilon=0.1"])
     ['lrp.epsilon(epsilon=0.1)', 'gradient']
+    >>> with_parameters(["shap.kernel"], ["shap.kernel.groups=./regions.nc"])
+    ["shap.kernel(groups='./regions.nc')"]
     """
     from xairt.attribution import calls
+    from xairt.data.files import ARRAY_SUFFIXES
 
     further: dict[str, list[str]] = {}
     for text in params:
@@ -293,7 +301,8 @@ def with_parameters(methods: Sequence[str], params: Sequence[str]) -> list[str]:
         if not (equals and dot and key) or not any(calls.parse(m)[0] == name for m in methods):
             asked = ", ".join(methods)
             raise MethodError(f"--param {text}: write METHOD.key=value, with a method given by -m ({asked})")
-        further.setdefault(name, []).append(f"{key}={value}")
+        is_file = Path(value).suffix.lower() in ARRAY_SUFFIXES
+        further.setdefault(name, []).append(f"{key}={value!r}" if is_file else f"{key}={value}")
     return [_with(method, further.get(calls.parse(method)[0], [])) for method in methods]
 
 

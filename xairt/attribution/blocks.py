@@ -77,13 +77,14 @@ class Block:
         Samples (b, ...).
     indices : tf.Tensor
         Index of the explained output of each sample (b,), resolved; see `Target.chosen`.
-    keys : tf.Tensor
-        (b, 2) integers (seed, sample index): what noise is keyed by.
+    noise : tf.Tensor or None
+        Standard normal numbers (b, *shape) of the shape that the method asked for, see `Method.noise`;
+        they depend on seed and sample alone.
     """
 
     x: tf.Tensor
     indices: tf.Tensor
-    keys: tf.Tensor
+    noise: tf.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +164,13 @@ def _power_of_two(number: float) -> int:
     return 2 ** max(0, int(np.log2(max(number, 1))))
 
 
-def compiled(function: Callable, *signature: tf.TensorSpec, jit: bool = False) -> Callable:
-    """Return the function compiled for one signature, by XLA if `jit`.
+def compiled(function: Callable, *signature: tf.TensorSpec) -> Callable:
+    """Return the function compiled for one signature.
 
     TensorFlow counts traces by the address of a function, which is reused when explainers come and go;
     its warning of frequent retracing would be wrong here and is switched off.
     """
-    made = tf.function(function, input_signature=signature, jit_compile=jit or None)
+    made = tf.function(function, input_signature=signature)
     made._omit_frequent_tracing_warning = True
     return made
 
@@ -179,35 +180,15 @@ def over_samples(value: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     return tf.reshape(value, (-1, *[1] * (like.shape.rank - 1)))
 
 
-def noise(keys: tf.Tensor, shape: tuple[int, ...], dtype: str, numbers: tf.Tensor | None = None) -> tf.Tensor:
-    """Return standard normal noise that depends on each sample's key and the draw's number alone.
+def noise(keys: tf.Tensor, shape: tuple[int, ...], dtype: str) -> tf.Tensor:
+    """Return standard normal noise (b, *shape) that depends on each sample's key alone.
 
-    Drawn in float32 whatever the dtype, so that float64 evaluations see the same noise.
-
-    Parameters
-    ----------
-    keys : tf.Tensor
-        (b, 2) integers (seed, sample index).
-    shape : tuple of int
-        Shape of one draw.
-    dtype : str
-        Of the result.
-    numbers : tf.Tensor, optional
-        (c,) numbers of the draws; one draw by default.
-
-    Returns
-    -------
-    tf.Tensor
-        (b, c, *shape), or (b, *shape) without numbers.
+    Drawn in float32 whatever the dtype, so that float64 evaluations see the same noise; never compiled by
+    XLA, which would draw other numbers.
     """
-    keys = tf.cast(keys, tf.int64)
-    if numbers is not None:
-        shift = tf.stack([tf.zeros_like(numbers), numbers], axis=1)
-        keys = tf.reshape(keys[:, None] + tf.cast(shift, tf.int64) * 2**32, (-1, 2))
     drawn = tf.map_fn(
         lambda key: tf.random.stateless_normal(shape, key, alg="philox"),
         keys,
         fn_output_signature=tf.TensorSpec(shape, tf.float32),
     )
-    drawn = tf.cast(drawn, dtype)
-    return drawn if numbers is None else tf.reshape(drawn, (-1, len(numbers), *shape))
+    return tf.cast(drawn, dtype)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from xairt.attribution.blocks import BlockMethod, Explained, Setting, noise
+from xairt.attribution.blocks import BlockMethod, Explained, Setting
 from xairt.attribution.parameters import Parameters
 from xairt.errors import MethodError
 
 
 def random(setting: Setting, parameters: Parameters) -> BlockMethod:
     """Standard normal numbers keyed by (seed, sample): what no method should score below."""
-    return lambda block: Explained(noise(block.keys, tuple(block.x.shape[1:]), setting.dtype))
+    return lambda block: Explained(block.noise)
 
 
 def input_itself(setting: Setting, parameters: Parameters) -> BlockMethod:

@@ -9,6 +9,7 @@ from typing import Any
 from xairt.attribution.blocks import Setting
 from xairt.attribution.legacy.analyzers import ANALYZERS
 from xairt.attribution.legacy.client import InnvestigateEngine
+from xairt.attribution.lime import LimeEngine
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Peer:
 
 PEERS: dict[str, Peer] = {
     "innvestigate": Peer(frozenset(ANALYZERS), InnvestigateEngine),
+    "lime": Peer(frozenset({"lime"}), LimeEngine),
 }
 """Every engine but the native one, by the name that ``engine=`` takes."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from xairt._version import __version__
 from xairt.attribution import inputs, result
 from xairt.attribution.blocks import Setting, rows_at_once
 from xairt.attribution.engines import PEERS
+from xairt.attribution.groups import with_sample_groups
 from xairt.attribution.native import NativeEngine
 from xairt.attribution.network import Network
 from xairt.attribution.registry import MethodCall, resolve
@@ -59,8 +61,9 @@ class Explainer:
         self._given_baseline = baseline
         self.batch_size = batch_size
         self._engine = self._engine_grid = None
-        self._needs_grid = call.method.uses_cells or inputs.is_labelled_map(baseline)
-        if grid is not None or not inputs.is_labelled_map(baseline):
+        needs_map = inputs.is_labelled_map(baseline) or self._groups_are_a_map()
+        self._needs_grid = call.method.uses_cells or needs_map
+        if grid is not None or not needs_map:
             self._bind(grid)
         self._identity = {
             "method": call.method.name,
@@ -80,8 +83,12 @@ class Explainer:
         """Short name of the method, as the user wrote it."""
         return self.call.label
 
+    def _groups_are_a_map(self) -> bool:
+        groups = getattr(self.call.parameters, "groups", None)
+        return groups is not None and len(groups.shape) == 2 and len(self.network.input_shape) == 1
+
     def _bind(self, grid: Grid | None) -> None:
-        """Make the engine; patches that move over maps, and a map as baseline, need one for each grid."""
+        """Make the engine; patches that move over maps, and maps as baseline or groups, need one per grid."""
         if self._engine is not None and (not self._needs_grid or grid == self._engine_grid):
             return
         shape = self.network.input_shape
@@ -90,7 +97,8 @@ class Explainer:
         rows = rows_at_once(self.network, self.dtype)
         setting = Setting(self.network, self.target, baseline, self.dtype, cells, self.call.convention, rows)
         make = NativeEngine if self._engine_name == "native" else PEERS[self._engine_name].make
-        self._engine, self._engine_grid = make(setting, self.call, self.batch_size), grid
+        call = replace(self.call, parameters=with_sample_groups(self.call.parameters, shape, grid))
+        self._engine, self._engine_grid = make(setting, call, self.batch_size), grid
 
     def __call__(
         self, x: Any, *, seed: int = 0, progress: bool = False, sample_index: Sequence[int] | None = None
@@ -250,7 +258,7 @@ def explainer(
     *,
     target: TargetLike = None,
     baseline: Any = None,
-    engine: str = "native",
+    engine: str | None = None,
     dtype: str = "float32",
     batch_size: int | None = None,
     grid: Grid | None = None,
@@ -271,8 +279,8 @@ def explainer(
     baseline : None, number or array_like
         Reference of the methods that have one: zeros, a number, one sample, or a set (then the mean
         over the set).
-    engine : {"native", "innvestigate"}
-        What computes the attribution.
+    engine : {"native", "innvestigate", "lime"}, optional
+        What computes the attribution; by default the native engine where it has the method, else the one that has.
     dtype : {"float32", "float64"}
         Precision of the native engine.
     batch_size : int, optional
@@ -298,6 +306,7 @@ def explainer(
     DataError
         If target, baseline or grid do not fit the model.
     """
+    engine = engine or resolve(method, params).method.engines[0]
     if (
         engine == conventions.INNVESTIGATE.name
         and convention is None
@@ -354,7 +363,7 @@ def attribute(
     *,
     target: TargetLike = None,
     baseline: Any = None,
-    engine: str = "native",
+    engine: str | None = None,
     dtype: str = "float32",
     batch_size: int | None = None,
     grid: Grid | None = None,
@@ -391,9 +400,8 @@ def attribute(
     shared = {"target": target, "engine": engine, "dtype": dtype, "batch_size": batch_size, "grid": grid}
     calling = {"seed": seed, "progress": progress, "sample_index": sample_index}
     if isinstance(method, str):
-        return _recent_explainer(model, method, baseline=baseline, convention=convention, **shared, **params)(
-            x, **calling
-        )
+        made = _recent_explainer(model, method, params, baseline=baseline, convention=convention, **shared)
+        return made(x, **calling)
     if params:
         raise MethodError(
             f"parameter '{next(iter(params))}' with several methods: write it into the method, e.g. 'lrp.epsilon(epsilon=0.1)'"
@@ -401,7 +409,8 @@ def attribute(
     names = _names(method)
     _check_used(names, baseline, convention)
     explainers = [
-        _recent_explainer(model, name, **_applicable(name, baseline, convention), **shared) for name in names
+        _recent_explainer(model, name, {}, **_applicable(name, baseline, convention), **shared)
+        for name in names
     ]
     return result.combine([e(x, **calling) for e in explainers])
 
@@ -434,15 +443,18 @@ def _applicable(name: str, baseline: Any, convention: str | None) -> dict[str, A
     }
 
 
-def _recent_explainer(model: tf.keras.Model, method: str, **options: Any) -> Explainer:
+def _recent_explainer(
+    model: tf.keras.Model, method: str, params: dict[str, Any], **options: Any
+) -> Explainer:
     """Return a cached explainer of the same model (by weights and configuration) and options, or make one."""
     chosen = ((name, _hashable(value)) for name, value in sorted(options.items()))
+    call = resolve(method, params, options["convention"])  # a parameter may name a file: what it holds counts
     # the object counts too: an explainer without a canonical graph computes with it, whatever becomes of it
-    key = (_identified(model), weakref.ref(model), method, *chosen)
+    key = (_identified(model), weakref.ref(model), call.method.name, call.label, call.parameters, *chosen)
     if key in _recent:
         _recent.move_to_end(key)
         return _recent[key]
-    made = explainer(model, method, **options)
+    made = explainer(model, method, **options, **params)
     _recent[key] = made
     if len(_recent) > CACHED_EXPLAINERS:
         _recent.popitem(last=False)

@@ -10,13 +10,10 @@ import numpy as np
 import tensorflow as tf
 from pydantic import Field
 
-from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks, noise
+from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks
 from xairt.attribution.parameters import Parameters
 
 Gradient = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-LARGEST_GROUP = 32
-"""Most pairs of noisy copies whose noise is drawn at once for a sample."""
-
 Quadrature = Literal["trapezoid", "midpoint", "gauss_legendre", "innvestigate"]
 
 
@@ -204,15 +201,14 @@ def smoothgrad(setting: Setting, parameters: SmoothGradParameters) -> BlockMetho
     """
     front, _ = setting.front_and_rest
     n, scale = parameters.augment_by_n, parameters.noise_scale
-    pairs = min(-(-n // 2), LARGEST_GROUP)
-    groups = -(-n // (2 * pairs))
-    weights = np.where(np.arange(2 * groups * pairs) < n, 1 / n, 0).reshape(groups, 2 * pairs)
+    weights = np.full((_n_pairs(n), 2), 1 / n)
+    weights[-1, 1] *= n % 2 == 0
 
     def explain(block: Block) -> Explained:
-        at_x, origin, shape = front(block.x), front(tf.zeros_like(block.x[:1])), tuple(block.x.shape[1:])
+        at_x, origin, shape = front(block.x), front(tf.zeros_like(block.x[:1])), block.x.shape[1:]
 
         def cuts(numbers):
-            deviations = noise(block.keys, (pairs, *shape), setting.dtype, numbers)
+            deviations = tf.gather(block.noise, numbers, axis=1)
             moved = front(tf.reshape(deviations, (-1, *shape)))
             return tuple(_pairs(v, scale * (m - o)) for v, m, o in zip(at_x, moved, origin, strict=True))
 
@@ -220,6 +216,15 @@ def smoothgrad(setting: Setting, parameters: SmoothGradParameters) -> BlockMetho
         return Explained(to_input(setting, block.x, slopes))
 
     return explain
+
+
+def smoothgrad_noise(parameters: SmoothGradParameters, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the noise that smoothgrad draws for a sample: one draw for a pair of copies."""
+    return (_n_pairs(parameters.augment_by_n), *shape)
+
+
+def _n_pairs(n: int) -> int:
+    return -(-n // 2)
 
 
 def _pairs(value: tf.Tensor, move: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.blocks import Block, Setting, block_sizes, compiled
+from xairt.attribution.blocks import Block, Setting, block_sizes, compiled, noise
 from xairt.attribution.registry import MethodCall
 from xairt.errors import MethodError
 
@@ -39,22 +39,28 @@ class NativeEngine:
         self._explain = call.method.build(setting, call.parameters)
         self._explain_layers = None
         self._made = {}
+        self._explained = tf.function(self._run, jit_compile=setting.network.compiles_by_xla or None)
 
-    def _run(self, x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _block(self, x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> dict[str, tf.Tensor]:
+        shape = self.call.method.noise and self.call.method.noise(self.call.parameters, x.shape[1:])
+        drawn = () if shape is None else (noise(keys, shape, self.setting.dtype),)
+        return self._explained(x, indices, *drawn)
+
+    def _run(self, x: tf.Tensor, indices: tf.Tensor, *drawn: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = self.setting.outputs(x)
         chosen = self.setting.target.chosen(outputs, indices)
-        explained = self._explain(Block(x, chosen, keys))
+        explained = self._explain(Block(x, chosen, *drawn))
         prediction = self.setting.target.select(outputs, chosen)
         result = {"attribution": explained.attribution, "prediction": prediction, "target": chosen}
         if explained.promised is not None:
             result["promised"] = explained.promised
         return result | explained.ledger
 
-    def _run_layers(self, x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> list:
+    def _block_layers(self, x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> list:
         chosen = self.setting.target.chosen(self.setting.outputs(x), indices)
-        return self._explain_layers(Block(x, chosen, keys))[1]
+        return self._explain_layers(Block(x, chosen))[1]
 
-    def _compiled(self, function: Callable, size: int, *, jit: bool) -> Callable:
+    def _compiled(self, function: Callable, size: int) -> Callable:
         """Return a function of this engine compiled for blocks of a size, once for each size."""
         key = (function.__name__, size)
         if key not in self._made:
@@ -64,7 +70,6 @@ class NativeEngine:
                 tf.TensorSpec(shape, self.setting.dtype),
                 tf.TensorSpec((size,), tf.int32),
                 tf.TensorSpec((size, 2), tf.int32),
-                jit=jit,
             )
         return self._made[key]
 
@@ -80,7 +85,7 @@ class NativeEngine:
         keys : numpy.ndarray
             (b, 2) seed and sample index.
         """
-        run = self._compiled(self._run, len(x), jit=self.setting.network.compiles_by_xla)
+        run = self._compiled(self._block, len(x))
         return {k: v.numpy() for k, v in run(*map(tf.constant, (x, indices, keys))).items()}
 
     def layers(
@@ -98,7 +103,7 @@ class NativeEngine:
             raise MethodError(f"{self.call.label} keeps no ledger: only the lrp methods do")
         if self._explain_layers is None:
             self._explain_layers = make(self.setting, self.call.parameters)
-        run = self._compiled(self._run_layers, len(x), jit=False)
+        run = self._compiled(self._block_layers, len(x))
         ledger = run(*map(tf.constant, (x, indices, keys)))
         return [(_text(name), {k: v.numpy() for k, v in entries.items()}) for name, entries in ledger]
 

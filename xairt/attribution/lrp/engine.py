@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.lrp.rules import Pot, Rule, Term
+from xairt.attribution.lrp.rules import POSITIVE, POSITIVE_BY_SIZE, Pot, Rule, Term
 from xairt.models.graph.nodes import (
     Activation,
     Add,
+    Convolution,
+    Dense,
     Evaluator,
     Linear,
     Node,
@@ -24,12 +26,19 @@ from xairt.models.graph.nodes import (
 LEDGER = ("absorbed_by_bias", "lost_to_stabiliser", "lost_to_empty_pot")
 """What relevance can be kept back by, each entered on its own."""
 
+MANY_INPUTS = 64
+"""Inputs of a unit from which on POSITIVE_BY_SIZE is used: with few, one sign may outweigh the other by far."""
+
+ROUNDING = 2e-6
+"""Part of its last term below which a sum by POSITIVE_BY_SIZE is rounding error and counts as 0."""
+
 LAYER_LEDGER = ("relevance_in", "relevance_out", *LEDGER)
 
 WEIGHT_PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "w": lambda w: w,
     "w+": lambda w: np.maximum(w, 0),
     "w-": lambda w: np.minimum(w, 0),
+    "|w|": np.abs,
     "w^2": np.square,
     "1": np.ones_like,
 }
@@ -44,6 +53,7 @@ INPUT_PARTS: dict[str, Callable[[tf.Tensor, Rule], tf.Tensor]] = {
     "a": lambda a, rule: a,
     "a+": lambda a, rule: tf.nn.relu(a),
     "a-": lambda a, rule: tf.minimum(a, 0),
+    "|a|": lambda a, rule: tf.abs(a),
     "1": lambda a, rule: tf.ones_like(a[:1]),
     "low": lambda a, rule: tf.fill(tf.shape(a[:1]), tf.cast(rule.low, a.dtype)),
     "high": lambda a, rule: tf.fill(tf.shape(a[:1]), tf.cast(rule.high, a.dtype)),
@@ -69,20 +79,37 @@ class RelevancePass:
     evaluator: Evaluator
     rules: dict[int, Rule]
     zero_guard: float = 0.0
+    pots: dict[int, tuple[Pot, ...]] = field(init=False, repr=False)
     kernels: dict[tuple[int, str], tf.Tensor | None] = field(init=False, repr=False)
     biases: dict[tuple[int, str], tf.Tensor | None] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.kernels, self.biases = {}, {}
+        self.pots, self.kernels, self.biases = {}, {}, {}
         for position, rule in self.rules.items():
-            op = self.evaluator.graph.nodes[position].op
-            for pot in rule.pots:
-                for term in pot.terms:
-                    self.kernels[position, term.weight] = self._part(
-                        position, WEIGHT_PARTS, term.weight, op.kernel
-                    )
-                for name in (pot.bias, pot.further_bias):
-                    self.biases[position, name] = self._part(position, BIAS_PARTS, name, op.bias)
+            self.pots[position] = tuple(self._prepared(position, rule, pot) for pot in rule.pots)
+
+    def _prepared(self, position: int, rule: Rule, pot: Pot) -> Pot:
+        """Return a pot with the terms that are not zero for every input; keep the weights' parts it needs."""
+        op = self.evaluator.graph.nodes[position].op
+        for name in (pot.bias, pot.further_bias):
+            self.biases[position, name] = self._part(position, BIAS_PARTS, name, op.bias)
+        terms = self._live_terms(position, op, pot.terms)
+        if terms == POSITIVE and len(rule.pots) == 1 and _inputs_of_unit(op) >= MANY_INPUTS:
+            terms = self._live_terms(position, op, POSITIVE_BY_SIZE)
+        return replace(pot, terms=terms)
+
+    def _live_terms(self, position: int, op: Linear, terms: tuple[Term, ...]) -> tuple[Term, ...]:
+        for term in terms:
+            self.kernels[position, term.weight] = self._part(position, WEIGHT_PARTS, term.weight, op.kernel)
+        source = self.evaluator.graph.nodes[position].inputs[0]
+        never_negative = self.evaluator.graph.nodes[source].nonnegative
+        return tuple(
+            term
+            for term in terms
+            if self.kernels[position, term.weight] is not None
+            and not (never_negative and term.activation == "a-")
+            and term.factor != 0
+        )
 
     def _part(self, position: int, parts: dict, name: str, array: np.ndarray | None) -> tf.Tensor | None:
         """Return a part of a layer's weight as a tensor, None where there is nothing but zeros."""
@@ -160,17 +187,18 @@ class RelevancePass:
         """Apply the rule of a linear node."""
         rule, apply = self.rules[position], self.evaluator.graph.nodes[position].op.map
         share, kept = tf.zeros_like(a), dict.fromkeys(LEDGER, tf.zeros(tf.shape(a)[:1], a.dtype))
-        for pot in rule.pots:
-            terms = self._live_terms(position, pot)
+        for pot in self.pots[position]:
             bias = self._bias(position, pot)
-            denominator = self._denominator(position, a, product, rule, terms, bias)
+            denominator = self._denominator(position, a, product, pot, bias)
             amount = self._amount(position, pot, product, arriving)
             per_unit, entries = self._divide(pot, amount, denominator, bias)
             kept = {name: kept[name] + entries[name] for name in LEDGER}
-            for term in terms:
+            parts = []
+            for term in pot.terms:
                 kernel = self.kernels[position, term.weight]
                 back = pull_back(lambda v, k=kernel: apply(v, k), a, per_unit)
-                share = share + term.factor * INPUT_PARTS[term.activation](a, rule) * back
+                parts.append(term.factor * INPUT_PARTS[term.activation](a, rule) * back)
+            share = share + _total(pot, parts)
         return share, kept
 
     def _bias(self, position: int, pot: Pot) -> tf.Tensor | None:
@@ -192,54 +220,44 @@ class RelevancePass:
         chosen = z >= 0 if pot.where == "positive" else z < 0
         return tf.where(chosen, arriving * pot.share, tf.zeros_like(arriving))
 
-    def _live_terms(self, position: int, pot: Pot) -> list[Term]:
-        """Return the terms that are not zero for every input."""
-        source = self.evaluator.graph.nodes[position].inputs[0]
-        never_negative = self.evaluator.graph.nodes[source].nonnegative
-        return [
-            term
-            for term in pot.terms
-            if self.kernels[position, term.weight] is not None
-            and not (never_negative and term.activation == "a-")
-            and term.factor != 0
-        ]
-
     def _denominator(
-        self,
-        position: int,
-        a: tf.Tensor,
-        product: tf.Tensor,
-        rule: Rule,
-        terms: list[Term],
-        bias: tf.Tensor | None,
+        self, position: int, a: tf.Tensor, product: tf.Tensor, pot: Pot, bias: tf.Tensor | None
     ) -> tf.Tensor:
         """Return sum_i t_ij + b_j; its sample axis may be one."""
-        apply = self.evaluator.graph.nodes[position].op.map
-        total = tf.zeros_like(product[:1])
-        for term in terms:
+        rule, apply = self.rules[position], self.evaluator.graph.nodes[position].op.map
+        parts = [tf.zeros_like(product[:1])]
+        for term in pot.terms:
             if (term.activation, term.weight) == ("a", "w"):
                 value = product  # known from the forward pass
             else:
                 value = apply(INPUT_PARTS[term.activation](a, rule), self.kernels[position, term.weight])
-            total = total + term.factor * value
+            parts.append(term.factor * value)
+        total = _total(pot, parts)
         return total if bias is None else total + bias
 
     def _divide(
         self, pot: Pot, amount: tf.Tensor, denominator: tf.Tensor, bias: tf.Tensor | None
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return relevance per unit of a term, and what bias, stabiliser and empty pots keep of `amount`."""
+        stabiliser = self._stabiliser(pot, denominator)
+        divisor = denominator if stabiliser is None else denominator + stabiliser
+        per_unit = tf.math.divide_no_nan(amount, divisor)
+        nothing = tf.zeros(tf.shape(amount)[:1], amount.dtype)
+        return per_unit, {
+            "absorbed_by_bias": nothing if bias is None else _per_sample(bias * per_unit),
+            "lost_to_stabiliser": nothing if stabiliser is None else _per_sample(stabiliser * per_unit),
+            "lost_to_empty_pot": _per_sample(tf.where(divisor == 0, amount, tf.zeros_like(amount))),
+        }
+
+    def _stabiliser(self, pot: Pot, denominator: tf.Tensor) -> tf.Tensor | None:
+        """Return what is added to a denominator, None where that is nothing."""
+        if not pot.epsilon and not self.zero_guard:
+            return None
         zero = tf.zeros_like(denominator)
         stabiliser = tf.where(denominator >= 0, zero + pot.epsilon, zero - pot.epsilon)
         if self.zero_guard:
-            stabiliser = stabiliser + tf.where(denominator + stabiliser == 0, zero + self.zero_guard, zero)
-        divisor = denominator + stabiliser
-        per_unit = tf.math.divide_no_nan(amount, divisor)
-        absorbed = tf.zeros_like(amount) if bias is None else bias * per_unit
-        return per_unit, {
-            "absorbed_by_bias": _per_sample(absorbed),
-            "lost_to_stabiliser": _per_sample(stabiliser * per_unit),
-            "lost_to_empty_pot": _per_sample(tf.where(divisor == 0, amount, tf.zeros_like(amount))),
-        }
+            stabiliser += tf.where(denominator + stabiliser == 0, zero + self.zero_guard, zero)
+        return stabiliser
 
     def _add(
         self, op: Add, inputs: list[tf.Tensor], arriving: tf.Tensor
@@ -274,6 +292,19 @@ def _padding(op: ZeroPad, a: tf.Tensor, arriving: tf.Tensor) -> dict[str, tf.Ten
 
 def _credit(relevance: dict[int, tf.Tensor], position: int, amount: tf.Tensor) -> None:
     relevance[position] = relevance[position] + amount if position in relevance else amount
+
+
+def _total(pot: Pot, parts: list[tf.Tensor]) -> tf.Tensor | float:
+    """Return the sum over a pot's terms; what is rounding error alone in POSITIVE_BY_SIZE becomes 0."""
+    total = sum(parts)
+    if pot.terms != POSITIVE_BY_SIZE:
+        return total
+    return tf.where(tf.abs(total) > ROUNDING * tf.abs(parts[-1]), total, tf.zeros_like(total))
+
+
+def _inputs_of_unit(op: Linear) -> int:
+    weighted = isinstance(op.map, Dense | Convolution)
+    return int(np.prod(op.kernel.shape[:-1])) if weighted else 0
 
 
 def _per_sample(amount: tf.Tensor) -> tf.Tensor:

@@ -19,8 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Part = Literal["a", "a+", "a-", "1", "low", "high"]
-WeightPart = Literal["w", "w+", "w-", "w^2", "1"]
+Part = Literal["a", "a+", "a-", "|a|", "1", "low", "high"]
+WeightPart = Literal["w", "w+", "w-", "|w|", "w^2", "1"]
 BiasPart = Literal["none", "b", "b+", "b-"]
 Bias = Literal["canonical", "innvestigate", "ignore"]
 
@@ -29,9 +29,9 @@ Bias = Literal["canonical", "innvestigate", "ignore"]
 class Term:
     """One product of an input part and a weight part.
 
-    `activation`: the input "a", its positive or negative part "a+", "a-", the number 1, or the
-    rule's lower or upper bound. `weight`: the kernel "w", its positive or negative part, its
-    square, or ones.
+    `activation`: the input "a", its positive or negative part "a+", "a-", its size "|a|", the number
+    1, or the rule's lower or upper bound. `weight`: the kernel "w", its positive or negative part, its
+    size, its square, or ones.
     """
 
     activation: Part
@@ -68,6 +68,12 @@ class Rule:
 
 POSITIVE = (Term("a+", "w+"), Term("a-", "w-"))
 NEGATIVE = (Term("a+", "w-"), Term("a-", "w+"))
+
+POSITIVE_BY_SIZE = (Term("a", "w", 0.5), Term("|a|", "|w|", 0.5))
+"""The same as POSITIVE with one product less, since aw is known from the forward pass.
+
+Digits are lost where negative contributions outweigh the positive ones by far.
+"""
 
 
 def z(bias: Bias = "canonical") -> Rule:
