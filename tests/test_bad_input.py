@@ -273,7 +273,7 @@ METHODS = [
     Case("occlusion: parameter 'patch.*' = array", MethodError, "occlusion", {"patch": np.ones((30, 30))}),
     Case("occlusion: parameter 'value' = inf", MethodError, "occlusion", {"value": np.inf}),
     Case(
-        "unknown engine 'innvestigat': use native or innvestigate; did you mean 'innvestigate'",
+        "unknown engine 'innvestigat': use native or innvestigate or lime; did you mean 'innvestigate'",
         MethodError,
         options={"engine": "innvestigat"},
     ),
@@ -287,6 +287,7 @@ METHODS = [
         "lrp.sequential_preset_b_flat_until_idx has no engine 'native': use engine='innvestigate'",
         MethodError,
         "lrp.sequential_preset_b_flat_until_idx",
+        options={"engine": "native"},
     ),
     Case("unknown dtype 'float16': use float32 or float64", MethodError, options={"dtype": "float16"}),
     Case(

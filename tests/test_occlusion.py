@@ -1,4 +1,4 @@
-"""Occlusion against a plain loop over patches."""
+"""Occlusion and feature ablation against plain loops over patches and groups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from xairt import Grid, attribute, explainer
+from xairt.attribution import explainer as explainers
 from xairt.attribution import perturbation
 from xairt.errors import MethodError
 
@@ -125,9 +126,12 @@ def test_few_copies_at_once_give_the_same(monkeypatch):
     model = networks.cnn_1d()
     x = networks.samples(model, 3)
     want = attribute(model, x, "occlusion", patch=2, batch_size=3)
-    monkeypatch.setattr(perturbation, "samples_that_fit", lambda network, dtype: 15)
+    singles = attribute(model, x, "occlusion", batch_size=3)
+    monkeypatch.setattr(explainers, "rows_at_once", lambda network, dtype: 15)
     got = explainer(model, "occlusion", patch=2, batch_size=3)(x)
     np.testing.assert_allclose(got.attribution, want.attribution, rtol=1e-5, atol=1e-7)
+    got = explainer(model, "occlusion", batch_size=3)(x)
+    np.testing.assert_allclose(got.attribution, singles.attribution, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("patch", [0, 8, (8,)])
@@ -145,3 +149,88 @@ def test_patch_must_have_an_edge_for_every_axis():
         explainer(networks.cnn(), "occlusion", patch=(2, 2))
     with pytest.raises(MethodError, match="patch edge 4 does not fit an axis of 3 cells"):
         explainer(networks.mlp(), "occlusion", patch=4, grid=Grid(MASK, LAT, LON))
+
+
+# ------------------------------------------------------------------------------- one feature at a time
+
+
+def two_readers() -> tf.keras.Model:
+    """A model whose affine front ends in two tensors."""
+    x = tf.keras.Input(6)
+    sides = [L.Dense(4, "tanh")(x), L.Dense(3, "relu")(x)]
+    return networks.randomised(tf.keras.Model(x, L.Dense(2)(L.Concatenate()(sides))))
+
+
+def recurrent() -> tf.keras.Model:
+    return networks.randomised(tf.keras.Sequential([L.InputLayer((4, 2)), L.LSTM(3), L.Dense(2)]))
+
+
+@pytest.mark.parametrize("make", [networks.mlp, networks.cnn, networks.branched, two_readers, recurrent])
+@pytest.mark.parametrize("method", ["occlusion", "feature_ablation"])
+@pytest.mark.parametrize("largest_front", [0, 4_000_000])
+def test_single_features_equal_the_loop(make, method, largest_front, monkeypatch):
+    monkeypatch.setattr(perturbation, "LARGEST_FRONT", largest_front)
+    model = make()
+    x = networks.samples(model, 2)
+    before = tf.keras.Model(model.inputs, model.outputs)
+    end = model.layers[-1]
+    if end.activation is tf.keras.activations.softmax:
+        kernel, bias = end.get_weights()
+        before = tf.keras.Model(model.inputs, end.input)
+    out = explainer(model, method, target=0, value=0.5)(x)
+    for got, sample in zip(out.attribution.values, x, strict=True):
+        changed = np.stack([sample] * (1 + sample.size))
+        for i, place in enumerate(np.ndindex(sample.shape)):
+            changed[(1 + i, *place)] = 0.5
+        results = before(changed, training=False).numpy()
+        if before.output is not model.output:
+            results = results @ kernel + bias
+        want = (results[0, 0] - results[1:, 0]).reshape(sample.shape)
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=2e-6)
+
+
+# ------------------------------------------------------------------------------- groups
+
+
+def ablated(f, sample: np.ndarray, labels: np.ndarray, value: float) -> np.ndarray:
+    """Return for every feature f(x) - f(x with its group replaced)."""
+    whole, result = f(sample[None])[0], np.zeros(sample.shape)
+    for label in np.unique(labels):
+        result[labels == label] = whole - f(np.where(labels == label, value, sample)[None])[0]
+    return result
+
+
+@pytest.mark.parametrize("method", ["occlusion", "feature_ablation"])
+def test_groups_of_an_image_equal_the_loop(method):
+    model = networks.cnn()
+    x = networks.samples(model, 2)
+    labels = np.random.default_rng(0).integers(-2, 7, x.shape[1:])
+    out = attribute(model, x, method, target=1, groups=labels, value=0.25)
+    for got, sample in zip(out.attribution.values, x, strict=True):
+        want = ablated(lambda v: logits(model, v, 1), sample, labels, 0.25)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-6)
+
+
+def test_groups_of_single_features_in_another_order():
+    model = networks.mlp()
+    x, labels = networks.samples(model, 2), np.array([6, 5, 4, 3, 2, 1, 0])
+    np.testing.assert_allclose(
+        attribute(model, x, "feature_ablation", groups=labels).attribution,
+        attribute(model, x, "feature_ablation").attribution,
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_linear_model_gives_every_feature_the_whole_group():
+    model = networks.randomised(tf.keras.Sequential([L.InputLayer(4), L.Dense(1)]))
+    x, weights = networks.samples(model).astype(float), model.get_weights()[0][:, 0]
+    out = attribute(model, x, "feature_ablation", groups=[0, 1, 1, 0], value=1.0, dtype="float64")
+    each = (x - 1) * weights
+    want = np.stack([each[:, [0, 3]].sum(1), each[:, [1, 2]].sum(1)], axis=1)[:, [0, 1, 1, 0]]
+    np.testing.assert_allclose(out.attribution, want, rtol=1e-12)
+
+
+def test_patches_and_groups_exclude_each_other():
+    with pytest.raises(MethodError, match="groups take the place of patches: leave patch out"):
+        explainer(networks.mlp(), "occlusion", patch=2, groups=[0, 0, 1, 1, 1, 2, 2])

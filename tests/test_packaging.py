@@ -111,7 +111,7 @@ def distributions(packages: set[str]) -> dict[str, set[str]]:
     return {p: {canonicalize_name(d) for d in known.get(p, [p])} for p in packages}
 
 
-@pytest.mark.parametrize(("folder", "extras"), [("xairt", ()), ("tests", ("dev",))])
+@pytest.mark.parametrize(("folder", "extras"), [("xairt", ("lime",)), ("tests", ("dev",))])
 def test_every_import_is_declared(folder, extras):
     local = {file.stem for file in (ROOT / "tests").glob("*.py")}
     needed = distributions(imported_packages(folder) - local)

@@ -155,5 +155,6 @@ def test_table_tells_parameters_and_promises():
     assert not table.needs_baseline["gradient"]
     assert not table.signed["saliency"]
     assert table.sum_promises["integrated_gradients"] == "f(x) - f(baseline)"
-    assert set(table.engines.str.split(", ").explode()) == {"native", "innvestigate", "deeplift", "shap"}
+    engines = {"native", "innvestigate", "deeplift", "shap", "lime"}
+    assert set(table.engines.str.split(", ").explode()) == engines
     assert table.reference.str.len().min() > 0

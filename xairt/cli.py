@@ -35,7 +35,12 @@ USAGE_ERROR = typer.BadParameter.__mro__[1]
 """What typer raises for a wrong call; it has no public name of its own."""
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
-Engine = Annotated[str, typer.Option(help="native, or innvestigate (worker process).")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="native, innvestigate (worker process) or lime. Default: native where it has the method."
+    ),
+]
 Convention = Annotated[
     str | None,
     typer.Option(help="Registered convention to reproduce a publication; see `xairt methods --conventions`."),
@@ -97,7 +102,7 @@ def attribute(
     baseline: Annotated[
         str | None, typer.Option(help="A number, or a file with one or more samples.")
     ] = None,
-    engine: Engine = "native",
+    engine: Engine = None,
     convention: Convention = None,
     grid: Annotated[
         Path | None,
@@ -309,6 +314,8 @@ def with_parameters(methods: Sequence[str], params: Sequence[str]) -> list[str]:
     --------
     >>> with_parameters(["lrp.epsilon", "gradient"], ["lrp.epsilon.epsilon=0.1"])
     ['lrp.epsilon(epsilon=0.1)', 'gradient']
+    >>> with_parameters(["shap.kernel"], ["shap.kernel.groups=./regions.nc"])
+    ["shap.kernel(groups='./regions.nc')"]
     """
     from xairt.attribution import calls
 

@@ -55,7 +55,17 @@ KRELL2025 = Convention(
     source="Python port of the SST benchmark by Krell et al. 2025 (ekrell/geoscience-attribution-benchmarks)",
 )
 
-CONVENTIONS: dict[str, Convention] = {c.name: c for c in (INNVESTIGATE, KRELL2025)}
+DEEPLIFT = Convention(
+    name="deeplift",
+    applies_to="deeplift.*, shap.deep",
+    difference=(
+        "max pooling hands its multiplier to the cell that is the largest in x, whatever the baseline's largest "
+        "cell is, so that attributions do not sum to f(x) - f(baseline) where that is another one"
+    ),
+    source="deeplift 0.6.13.0 (Shrikumar et al. 2017, arXiv:1704.02685), MaxPoolDeepLiftMode.gradient",
+)
+
+CONVENTIONS: dict[str, Convention] = {c.name: c for c in (INNVESTIGATE, KRELL2025, DEEPLIFT)}
 """All conventions by name."""
 
 

@@ -11,6 +11,7 @@ from xairt.attribution.blocks import Setting
 from xairt.attribution.legacy import orders
 from xairt.attribution.legacy.analyzers import ANALYZERS
 from xairt.attribution.legacy.client import WorkerEngine
+from xairt.attribution.lime import LimeEngine
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,13 @@ class Peer:
     make : callable
         From (setting, method call, samples per block), and optionally ``python=`` the interpreter of its
         worker, to the engine; see `NativeEngine` for how an engine is called.
+    has_worker : bool
+        Whether the package runs in a process of its own, of any interpreter.
     """
 
     methods: frozenset[str]
-    make: Callable[..., WorkerEngine]
+    make: Callable[..., WorkerEngine | LimeEngine]
+    has_worker: bool = True
 
 
 def _peer(name: str, methods: Iterable[str], order: Callable[[Setting, Any], orders.Order]) -> Peer:
@@ -38,6 +42,7 @@ PEERS: dict[str, Peer] = {
     "innvestigate": _peer("innvestigate", ANALYZERS, orders.innvestigate),
     "deeplift": _peer("deeplift", orders.DEEPLIFT_MODES, orders.deeplift),
     "shap": _peer("shap", orders.SHAP_EXPLAINERS, orders.shap),
+    "lime": Peer(frozenset({"lime"}), LimeEngine, has_worker=False),
 }
 """Every engine but the native one, by the name that ``engine=`` takes."""
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 import xarray as xr
 
-from xairt import conventions
 from xairt._version import __version__
 from xairt.attribution import batching, inputs, recent, result, several_inputs
 from xairt.attribution.blocks import Setting, rows_at_once
 from xairt.attribution.engines import PEERS
+from xairt.attribution.groups import with_sample_groups
 from xairt.attribution.lrp.methods import rules_of
 from xairt.attribution.native import NativeEngine
 from xairt.attribution.registry import MethodCall, resolve
@@ -70,7 +71,7 @@ class Explainer:
         self.grid, self._given_baseline = grid, baseline
         self.batch_size = batch_size
         self._engine = self._engine_grid = None
-        is_map = several_inputs.holds_labelled_map(baseline)
+        is_map = several_inputs.holds_labelled_map(baseline) or self._groups_are_a_map()
         self._needs_grid = is_map or (call.method.uses_cells and not self.network.packed)
         if not is_map or (grid is not None and not self.network.packed):
             self._bind(grid)
@@ -92,8 +93,12 @@ class Explainer:
         """Short name of the method, as the user wrote it."""
         return self.call.label
 
+    def _groups_are_a_map(self) -> bool:
+        groups = getattr(self.call.parameters, "groups", None)
+        return groups is not None and len(groups.shape) == 2 and len(self.network.input_shape) == 1
+
     def _bind(self, grid: Grid | several_inputs.Grids | None) -> None:
-        """Make the engine; patches that move over maps, and a map as baseline, need one for each grid."""
+        """Make the engine; patches that move over maps, and maps as baseline or groups, need one per grid."""
         if self._engine is not None and (not self._needs_grid or grid == self._engine_grid):
             return
         if self.network.packed:
@@ -105,11 +110,13 @@ class Explainer:
         cells = _cells(self.network.input_shape, None if self.network.packed else grid)
         rows = rows_at_once(self.network, self.dtype)
         setting = Setting(self.network, self.target, baseline, self.dtype, cells, self.call.convention, rows)
+        parameters = with_sample_groups(self.call.parameters, self.network.input_shape, grid)
+        call = replace(self.call, parameters=parameters)
         if self._engine_name == "native":
-            self._engine = NativeEngine(setting, self.call, self.batch_size)
+            self._engine = NativeEngine(setting, call, self.batch_size)
         else:
-            make = PEERS[self._engine_name].make
-            self._engine = make(setting, self.call, self.batch_size, python=self._python)
+            interpreter = {} if self._python is None else {"python": self._python}
+            self._engine = PEERS[self._engine_name].make(setting, call, self.batch_size, **interpreter)
         self._engine_grid = grid
 
     def _samples(self, x: Any) -> inputs.Samples | several_inputs.PackedSamples:
@@ -258,7 +265,7 @@ def explainer(
     *,
     target: TargetLike = None,
     baseline: Any = None,
-    engine: str = "native",
+    engine: str | None = None,
     dtype: str = "float32",
     batch_size: int | None = None,
     grid: GridLike = None,
@@ -280,8 +287,9 @@ def explainer(
     baseline : None, number or array_like
         Reference of the methods that have one: zeros, a number, one sample, or a set (then the mean
         over the set). With several inputs one of these for each: a dict by input name, or a sequence.
-    engine : {"native", "innvestigate", "deeplift", "shap"}
-        What computes the attribution: xairt itself, or another package in a process of its own.
+    engine : {"native", "innvestigate", "deeplift", "shap", "lime"}, optional
+        What computes the attribution: xairt itself, or another package; by default xairt itself where it
+        has the method, else the package that has.
     dtype : {"float32", "float64"}
         Precision of the native engine.
     batch_size : int, optional
@@ -311,11 +319,8 @@ def explainer(
     DataError
         If target, baseline or grid do not fit the model.
     """
-    if (
-        engine == conventions.INNVESTIGATE.name
-        and convention is None
-        and engine in resolve(method, params).method.conventions
-    ):
+    engine = engine or resolve(method, params).method.engines[0]
+    if convention is None and engine in resolve(method, params).method.conventions:
         convention = engine  # that package follows its own convention, and the identity says so
     call = resolve(method, params, convention)
     _check_choices(call, baseline, engine, dtype, batch_size, python)
@@ -354,9 +359,9 @@ def _check_choices(
         raise MethodError(
             f"engine '{engine}' computes in float32 only: use engine='native' for dtype='{dtype}'"
         )
-    if python is not None and engine == "native":
+    if python is not None and (engine == "native" or not PEERS[engine].has_worker):
         raise MethodError(
-            "python= names the interpreter of another engine: leave it out with engine='native'"
+            f"python= names the interpreter of another engine: leave it out with engine='{engine}'"
         )
     if baseline is not None and not call.method.baseline:
         raise MethodError(f"{call.label} uses no baseline: leave it out")
@@ -374,7 +379,7 @@ def attribute(
     *,
     target: TargetLike = None,
     baseline: Any = None,
-    engine: str = "native",
+    engine: str | None = None,
     dtype: str = "float32",
     batch_size: int | None = None,
     grid: GridLike = None,
@@ -415,9 +420,8 @@ def attribute(
     }
     calling = {"seed": seed, "progress": progress, "sample_index": sample_index}
     if isinstance(method, str):
-        return _recent_explainer(model, method, params, baseline=baseline, convention=convention, **shared)(
-            x, **calling
-        )
+        made = _recent_explainer(model, method, params, baseline=baseline, convention=convention, **shared)
+        return made(x, **calling)
     if params:
         raise MethodError(
             f"parameter '{next(iter(params))}' with several methods: write it into the method, e.g. 'lrp.epsilon(epsilon=0.1)'"
@@ -463,8 +467,8 @@ def _recent_explainer(
     model: tf.keras.Model, method: str, params: dict[str, Any], **options: Any
 ) -> Explainer:
     """Return a cached explainer of the same model (by weights and configuration) and options, or make one."""
-    chosen = ((name, recent.hashable(value)) for name, value in sorted((options | params).items()))
-    form = resolve(method, params, options["convention"]).form  # what a file of rules holds now
+    chosen = ((name, recent.hashable(value)) for name, value in sorted(options.items()))
+    call = resolve(method, params, options["convention"])  # a parameter may name a file: what it holds counts
     # the object counts too: an explainer without a canonical graph computes with it, whatever becomes of it
-    key = (_identified(model), weakref.ref(model), method, form, *chosen)
+    key = (_identified(model), weakref.ref(model), call.method.name, call.label, call.parameters, *chosen)
     return recent.kept(_recent, CACHED_EXPLAINERS, key, lambda: explainer(model, method, **options, **params))

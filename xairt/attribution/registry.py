@@ -9,9 +9,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from xairt.attribution import activations, calls, controls, gradients, perturbation
+from xairt.attribution import activations, calls, controls, deeplift, gradients, lime, perturbation, shap
 from xairt.attribution.blocks import BlockMethod, Setting
 from xairt.attribution.engines import peers_of
+from xairt.attribution.groups import Groups
 from xairt.attribution.lrp import methods as lrp
 from xairt.attribution.lrp import rules
 from xairt.attribution.lrp.composites import RULE_ALIASES
@@ -88,6 +89,9 @@ SPRINGENBERG = "Springenberg et al. 2015, arXiv:1412.6806"
 SELVARAJU = "Selvaraju et al. 2017, arXiv:1610.02391"
 DEEPLIFT = "Shrikumar et al. 2017, arXiv:1704.02685"
 LUNDBERG = "Lundberg and Lee 2017, arXiv:1705.07874"
+ERION = "Erion et al. 2021, doi:10.1038/s42256-021-00343-w"
+ANCONA = "Ancona et al. 2018, arXiv:1711.06104"
+RIBEIRO = "Ribeiro et al. 2016, arXiv:1602.04938"
 ADEBAYO = "control of Adebayo et al. 2018, arXiv:1810.03292"
 
 
@@ -110,6 +114,19 @@ def _preset(name: str, alpha: float, beta: float, first: rules.Rule | None = Non
 def _deep_taylor(name: str, parameters: type[Parameters]) -> Method:
     build = lrp.method(lrp.deep_taylor, start=tf.nn.relu)
     return Method(name, parameters, build, MONTAVON, POSITIVE_OUTPUT, signed=False, conventions=_convention())
+
+
+def _deeplift(name: str, build: Callable[[Setting, Any], BlockMethod], reference: str) -> Method:
+    return Method(
+        name,
+        Parameters,
+        build,
+        reference,
+        DIFFERENCE,
+        baseline=True,
+        conventions=MappingProxyType({"deeplift": {}}),
+        evaluations=lambda p, setting: len(setting.baseline),
+    )
 
 
 class FlatUntilParameters(lrp.PresetParameters):
@@ -185,14 +202,44 @@ METHODS: dict[str, Method] = {
         ),
         _deep_taylor("deep_taylor", Parameters),
         _deep_taylor("deep_taylor.bounded", lrp.Bounds),
+        _deeplift("deeplift.rescale", deeplift.rescale, DEEPLIFT),
+        _deeplift("deeplift.reveal_cancel", deeplift.reveal_cancel, DEEPLIFT),
+        _deeplift("shap.deep", shap.deep, LUNDBERG),
         Method(
-            "occlusion", perturbation.OcclusionParameters, perturbation.occlusion, ZEILER, uses_cells=True
+            "shap.gradient",
+            shap.GradientParameters,
+            shap.gradient,
+            ERION,
+            DIFFERENCE,
+            baseline=True,
+            evaluations=lambda p, setting: p.nsamples,
+            noise=shap.noise_shape,
         ),
-        Method("deeplift.rescale", Parameters, None, DEEPLIFT, DIFFERENCE, baseline=True),
-        Method("deeplift.reveal_cancel", Parameters, None, DEEPLIFT, DIFFERENCE, baseline=True),
-        Method("shap.deep", Parameters, None, LUNDBERG, DIFFERENCE, baseline=True),
-        Method("shap.gradient", ShapGradientParameters, None, LUNDBERG, DIFFERENCE, baseline=True),
-        Method("shap.kernel", ShapKernelParameters, None, LUNDBERG, DIFFERENCE, baseline=True),
+        Method(
+            "shap.kernel",
+            shap.KernelParameters,
+            shap.kernel,
+            LUNDBERG,
+            DIFFERENCE,
+            baseline=True,
+            evaluations=shap.kernel_evaluations,
+        ),
+        Method(
+            "occlusion",
+            perturbation.OcclusionParameters,
+            perturbation.occlusion,
+            ZEILER,
+            uses_cells=True,
+            evaluations=perturbation.occlusion_evaluations,
+        ),
+        Method(
+            "feature_ablation",
+            perturbation.FeatureAblationParameters,
+            perturbation.feature_ablation,
+            ANCONA,
+            evaluations=perturbation.feature_ablation_evaluations,
+        ),
+        Method("lime", lime.LimeParameters, None, RIBEIRO, baseline=True),
         Method("random", Parameters, controls.random, ADEBAYO, noise=lambda p, shape: shape),
         Method("edge", Parameters, controls.edge, ADEBAYO, signed=False),
         Method("input", Parameters, controls.input_itself, ADEBAYO),
@@ -244,6 +291,12 @@ def _are_parameters(values: tuple) -> bool:
     return bool(values) and all(isinstance(v, Parameters) for v in values)
 
 
+def _shown(given: dict[str, Any], checked: Parameters) -> dict[str, Any]:
+    """Return the given parameters as a label shows them: as they were written, groups in short."""
+    values = {k: getattr(checked, k) for k in given if k not in checked.unlabelled}
+    return {k: _plain(v if isinstance(v, Groups) else given[k]) for k, v in values.items()}
+
+
 def resolve(text: str, parameters: dict[str, Any] | None = None, convention: str | None = None) -> MethodCall:
     """Read a method's name, alias or canonical form and check its parameters.
 
@@ -288,13 +341,10 @@ def resolve(text: str, parameters: dict[str, Any] | None = None, convention: str
     chosen = fixed | given | further
     if convention is not None:
         chosen = _follow(method, convention) | chosen
-    unlabelled = method.parameters.unlabelled
-    label = (
-        alias
-        if not (given or further)
-        else calls.form(alias, {k: _plain(v) for k, v in (given | further).items() if k not in unlabelled})
-    )
-    return MethodCall(method, method.parameters.checked(alias, chosen), label, convention)
+    checked = method.parameters.checked(alias, chosen)
+    shown = _shown(given | further, checked)
+    label = calls.form(alias, shown) if given or further else alias
+    return MethodCall(method, checked, label, convention)
 
 
 def _follow(method: Method, convention: str) -> dict[str, Any]:

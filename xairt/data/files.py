@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CONVENTIONS = "CF-1.10"
 NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf")
+ARRAY_SUFFIXES = (*NETCDF_SUFFIXES, ".npz", ".npy")
 _COORDINATES = {
     "lat": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"},
     "lon": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"},
