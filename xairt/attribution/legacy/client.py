@@ -188,7 +188,9 @@ class InnvestigateEngine:
         self.setting, self.size = setting, size
         name, translate = ANALYZERS[call.method.name]
         self._stochastic = call.method.name in STOCHASTIC
-        self._layers, self._weights = export.describe(setting.network.require_graph())
+        graph = setting.network.require_graph()
+        export.refuse_for_innvestigate(graph)
+        self._layers, self._weights = export.describe(graph)
         self._request = {"analyzer": name, "parameters": translate(call.parameters)}
         self._difference = call.method.name == "integrated_gradients"
         if self._difference:

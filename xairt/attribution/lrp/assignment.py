@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from xairt.attribution.lrp.rules import Composite, Rule
 from xairt.errors import UnsupportedLayerError
-from xairt.models.graph.nodes import Activation, AveragePool, Convolution, GlobalAverage, Graph, Linear, Scale
+from xairt.models.graph.nodes import (
+    Activation,
+    AnyConvolution,
+    AveragePool,
+    GlobalAverage,
+    Graph,
+    Linear,
+    Scale,
+)
 
 
 def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
@@ -33,7 +41,7 @@ def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
             assigned[position] = composite.first
         elif composite.scale is not None and isinstance(node.op.map, Scale):
             assigned[position] = composite.scale
-        elif composite.convolution is not None and isinstance(node.op.map, Convolution):
+        elif composite.convolution is not None and isinstance(node.op.map, AnyConvolution):
             assigned[position] = composite.convolution
         else:
             assigned[position] = composite.default
