@@ -43,14 +43,29 @@ def keras_in_float64(model: tf.keras.Model, x: np.ndarray) -> np.ndarray:
     return output.numpy()
 
 
-def check_forward(model: tf.keras.Model) -> None:
-    """Compare the graph in both precisions with Keras."""
+def check_forward(model: tf.keras.Model, double: bool = True) -> None:
+    """Compare the graph in both precisions with Keras; without `double` both with Keras in float32."""
     x, graph = networks.samples(model), convert(model)
     assert graph.final_activations == (None,)
-    (single,), (double,) = evaluate(graph, x), evaluate(graph, x, "float64")
-    np.testing.assert_allclose(double, keras_in_float64(model, x), rtol=1e-11, atol=1e-12)
+    (single,), (exact,) = evaluate(graph, x), evaluate(graph, x, "float64")
+    if double:
+        np.testing.assert_allclose(exact, keras_in_float64(model, x), rtol=1e-11, atol=1e-12)
+    else:
+        np.testing.assert_allclose(exact, model(x), rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(single, model(x), rtol=2e-5, atol=2e-6)
     assert graph.nodes[graph.outputs[0]].shape == model.output_shape[1:]
+
+
+def check_front(model: tf.keras.Model) -> None:
+    """Check that front and rest make up the network, and that the front is affine."""
+    evaluator = Evaluator(convert(model), "float64")
+    x, y = (tf.constant(networks.samples(model, seed=seed).astype(float)) for seed in (1, 2))
+    values, _ = evaluator.forward(x)
+    whole = [values[i] for i in evaluator.graph.outputs]
+    np.testing.assert_allclose(evaluator.rest(*evaluator.front(x))[0], whole[0], rtol=1e-12, atol=1e-13)
+    mixed = evaluator.front(0.3 * x + 0.7 * y)
+    for at_x, at_y, between in zip(evaluator.front(x), evaluator.front(y), mixed, strict=True):
+        np.testing.assert_allclose(between, 0.3 * at_x + 0.7 * at_y, rtol=1e-11, atol=1e-12)
 
 
 def check_nodes(model: tf.keras.Model) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from graphs import chain, functional
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xairt import attribute
 from xairt.models.graph import Evaluator, convert
@@ -17,7 +19,7 @@ from xairt.models.graph.nodes import Linear, Scale
 pytestmark = pytest.mark.usefixtures("run_eagerly")
 
 L = tf.keras.layers
-VECTOR, SEQUENCE, IMAGE = (5,), (10, 3), (7, 6, 2)
+VECTOR, SEQUENCE, IMAGE, VOLUME = (5,), (10, 3), (7, 6, 2), (4, 5, 3, 2)
 
 
 def relu_dense(shape, *layers):
@@ -67,6 +69,29 @@ FOLDED = {
     "dense over steps": relu_dense(SEQUENCE, L.Dense(6), BN(), L.Flatten()),
     "convolution": relu_dense(IMAGE, L.Conv2D(4, 3, padding="same", strides=2), BN(), L.Flatten()),
     "causal convolution": relu_dense(SEQUENCE, L.Conv1D(4, 3, padding="causal"), BN(), L.Flatten()),
+    "convolution over three axes": relu_dense(VOLUME, L.Conv3D(4, 2), BN(), L.Flatten()),
+    "convolution in groups": relu_dense(IMAGE, L.Conv2D(6, 3, groups=2), BN(), L.Flatten()),
+    "depthwise convolution": relu_dense(
+        IMAGE, L.DepthwiseConv2D(3, padding="same", depth_multiplier=3, use_bias=False), BN(), L.Flatten()
+    ),
+    "depthwise convolution of steps": relu_dense(
+        SEQUENCE, L.DepthwiseConv1D(3, depth_multiplier=2), BN(), L.Flatten()
+    ),
+    "separable convolution": relu_dense(IMAGE, L.SeparableConv2D(4, 3, padding="same"), BN(), L.Flatten()),
+    "transposed convolution": relu_dense(
+        IMAGE, L.Conv2DTranspose(5, 3, strides=2, padding="same"), BN(), L.Flatten()
+    ),
+    "transposed convolution over three axes": relu_dense(VOLUME, L.Conv3DTranspose(5, 2), BN(), L.Flatten()),
+    "relu, convolution over three axes": relu_dense(VOLUME, L.ReLU(), BN(), L.Conv3D(4, 2), L.Flatten()),
+    "relu, convolution in groups": relu_dense(
+        IMAGE, L.Conv2D(6, 2, activation="relu"), BN(), L.Conv2D(9, 2, groups=3), L.Flatten()
+    ),
+    "relu, depthwise convolution": relu_dense(
+        IMAGE, L.ReLU(), BN(), L.DepthwiseConv2D(3, depth_multiplier=3), L.Flatten()
+    ),
+    "relu, separable convolution": relu_dense(
+        SEQUENCE, L.ReLU(), BN(), L.SeparableConv1D(4, 3, depth_multiplier=2), L.Flatten()
+    ),
     "two in a row": relu_dense(VECTOR, L.Dense(6), BN(), BN()),
     "before dense": relu_dense(VECTOR, BN(), L.Dense(6)),
     "relu, dropout, dense": lambda: chain(VECTOR, L.Dense(6, "relu"), BN(), L.Dropout(0.5), L.Dense(3)),
@@ -97,6 +122,13 @@ NOT_FOLDED = {
     "before causal convolution": relu_dense(
         SEQUENCE, L.ReLU(), BN(), L.Conv1D(3, 3, padding="causal"), L.Flatten()
     ),
+    "before same depthwise convolution": relu_dense(
+        IMAGE, L.ReLU(), BN(), L.DepthwiseConv2D(3, padding="same"), L.Flatten()
+    ),
+    "before transposed convolution": relu_dense(IMAGE, L.ReLU(), BN(), L.Conv2DTranspose(3, 3), L.Flatten()),
+    "after average": lambda: functional(
+        VECTOR, lambda x: L.ReLU()(BN()(L.Average()([L.Dense(4)(x), L.Dense(4)(x)])))
+    ),
     "before padding": relu_dense(IMAGE, L.ReLU(), BN(), L.ZeroPadding2D(), L.Conv2D(3, 3), L.Flatten()),
     "read by two": read_by_two,
     "linear layer read by two": linear_layer_read_by_two,
@@ -124,6 +156,35 @@ def test_forward_equals_keras(case):
 @pytest.mark.parametrize("case", ALL)
 def test_node_shapes_and_signs_are_what_the_nodes_give(case):
     graphs.check_nodes(ALL[case]())
+
+
+@st.composite
+def convolution(draw) -> L.Layer:
+    """A convolution of any kind for images of four channels."""
+    options = {
+        "kernel_size": draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+        "padding": draw(st.sampled_from(["valid", "same"])),
+        "strides": draw(st.integers(1, 2)),
+        "use_bias": draw(st.booleans()),
+    }
+    kind = draw(st.sampled_from([L.Conv2D, L.DepthwiseConv2D, L.SeparableConv2D, L.Conv2DTranspose]))
+    if kind is not L.DepthwiseConv2D:
+        options["filters"] = draw(st.sampled_from([4, 8]))
+    if kind in (L.DepthwiseConv2D, L.SeparableConv2D):
+        options["depth_multiplier"] = draw(st.integers(1, 3))
+    if kind is L.Conv2D:
+        options["groups"] = draw(st.sampled_from([1, 2, 4]))
+    return kind(**options)
+
+
+@settings(max_examples=15, deadline=None)
+@given(layer=convolution(), before=st.booleans())
+def test_any_convolution_folds_exactly(layer, before):
+    shape = (5, 6, 4)
+    model = chain(shape, L.ReLU(), BN(), layer) if before else chain(shape, layer, BN(), L.ReLU())
+    graphs.check_forward(model)
+    padded = layer.padding == "same" or isinstance(layer, L.Conv2DTranspose)
+    assert bool(scales(convert(model))) == (before and padded)
 
 
 def positive_kernel(name: str, *between):

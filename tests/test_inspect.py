@@ -7,14 +7,23 @@ import sys
 import zipfile
 
 import h5py
+import networks
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from xairt.attribution.legacy import export
 from xairt.errors import ModelError, UnsupportedLayerError
 from xairt.models.card import inspect_model
 from xairt.models.graph import convert
-from xairt.models.support import FAMILIES, obstacles
+from xairt.models.loading import load_model
+from xairt.models.support import (
+    ACTIVATIONS,
+    FAMILIES,
+    conversion_obstacle,
+    obstacles,
+    walk_layers,
+)
 
 L = tf.keras.layers
 
@@ -73,6 +82,30 @@ def test_details_in_words(archived):
     assert details["point"] == "3 filters 1x1 strides 2x2 valid"
     assert details["classes"] == "4 units"
     assert details["inner"] == "3 layers"
+
+
+def test_details_of_convolutions_in_words(tmp_path):
+    model = chain(
+        L.DepthwiseConv2D(3, strides=2, depth_multiplier=2, name="depthwise"),
+        L.Conv2DTranspose(4, 2, strides=2, padding="same", output_padding=1, name="transposed"),
+        L.PReLU(shared_axes=[1, 2], name="slopes"),
+        shape=CONV,
+    )
+    details = {row.name: row.detail for row in stored(model, tmp_path, "h5").layers}
+    assert details["depthwise"] == "3x3 strides 2x2 depth multiplier 2 valid"
+    assert details["transposed"] == "4 filters 2x2 strides 2x2 same output padding 1x1"
+    assert details["slopes"] == "shared axes 1x2"
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+@pytest.mark.parametrize("make", [networks.volume, networks.separable, networks.decoder, networks.averaged])
+def test_networks_of_all_layers_are_read_and_load(make, suffix, tmp_path):
+    model = make()
+    card = stored(model, tmp_path, suffix)
+    assert card.parameters == model.count_params()
+    assert card.families["lrp"].applies
+    x = networks.samples(model)
+    np.testing.assert_array_equal(load_model(tmp_path / f"m.{suffix}")(x), model(x))
 
 
 def test_card_as_text_dictionary_and_tables(archived):
@@ -244,6 +277,11 @@ def two_inputs():
     return tf.keras.Model([a, b], L.Dense(1)(L.Add()([a, b])))
 
 
+def averaged():
+    a = L.Input((3,))
+    return tf.keras.Model(a, L.Average()([L.Dense(2)(a), L.Dense(2)(a)]))
+
+
 def two_outputs():
     a = L.Input((3,))
     return tf.keras.Model(a, [L.Dense(1)(a), L.Dense(2, activation="softmax")(a)])
@@ -284,17 +322,29 @@ CASES = {
         "'bilinear'",
         "'bilinear'",
     ),
-    "groups": (lambda: chain(L.Conv2D(2, 3, groups=2), shape=CONV), "2 groups", "2 groups"),
-    "separable": (
-        lambda: chain(L.SeparableConv2D(2, 3), shape=CONV),
-        "SeparableConv2D is",
-        "SeparableConv2D is",
+    "three axes": (
+        lambda: chain(L.Conv3D(2, 2), L.MaxPooling3D(), L.Conv3DTranspose(2, 2), shape=(4, 4, 4, 1)),
+        None,
+        None,
     ),
+    "groups": (lambda: chain(L.Conv2D(2, 3, groups=2), shape=CONV), None, "a convolution in groups"),
+    "depthwise": (lambda: chain(L.DepthwiseConv2D(3), shape=CONV), None, "a depthwise convolution"),
+    "separable": (lambda: chain(L.SeparableConv2D(2, 3), shape=CONV), None, "a depthwise convolution"),
     "transposed": (
-        lambda: chain(L.Conv2DTranspose(2, 3), shape=CONV),
-        "Conv2DTranspose is",
-        "Conv2DTranspose is",
+        lambda: chain(L.Conv2DTranspose(2, 3, output_padding=1, strides=2), shape=CONV),
+        None,
+        None,
     ),
+    "average": (averaged, None, "an average, which"),
+    "kept axes": (lambda: chain(L.GlobalMaxPooling2D(keepdims=True), shape=CONV), None, "keepdims=True"),
+    "prelu": (lambda: chain(L.PReLU()), "activation 'prelu'", None),
+    "thresholded relu": (lambda: chain(L.ThresholdedReLU()), "activation 'thresholded_relu'", None),
+    "function of TensorFlow": (
+        lambda: chain(L.Dense(3, activation="leaky_relu")),
+        "activation 'leaky_relu'",
+        "'leaky_relu' is no function of Keras",
+    ),
+    "repeated": (lambda: chain(L.RepeatVector(3), L.Conv1D(2, 2)), None, None),
     "recurrent": (lambda: chain(L.SimpleRNN(2), shape=(4, 2)), "SimpleRNN is not", "SimpleRNN is not"),
     "nested": (
         lambda: chain(chain(L.LayerNormalization(name="norm"))),
@@ -325,17 +375,47 @@ def test_families_name_the_layer_in_the_way(tmp_path, case, suffix):
     assert families["perturbation"].applies
 
 
+def stored_config(model):
+    return {"class_name": type(model).__name__, "config": model.get_config()}
+
+
 @pytest.mark.parametrize("case", [name for name in CASES if "several" not in name])
 def test_convertible_says_the_same_as_the_conversion(case):
     model = CASES[case][0]()
-    config = {"class_name": type(model).__name__, "config": model.get_config()}
-    if obstacles(config)["engine innvestigate"] and "outputs" not in str(
-        obstacles(config)["engine innvestigate"]
-    ):
+    layers = walk_layers(stored_config(model))
+    if any(conversion_obstacle(entry, name) for name, entry in layers):
         with pytest.raises(UnsupportedLayerError, match=r"layer '"):
             convert(model)
     else:
         assert convert(model).nodes
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if "several inputs" not in name])
+def test_engine_says_the_same_as_the_description(case):
+    model = CASES[case][0]()
+    if obstacles(stored_config(model))["engine innvestigate"]:
+        with pytest.raises(UnsupportedLayerError, match=r"layer '|one output"):
+            described(model)
+    else:
+        assert described(model)
+
+
+def described(model):
+    graph = convert(model)
+    export.refuse_for_innvestigate(graph)
+    return export.describe(graph)[0]
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "mish", "relu6"])
+def test_engine_takes_the_activations_that_can_be_described(name):
+    model = chain(L.Dense(3, activation=name), L.Dense(1))
+    stored = json.loads(json.dumps(stored_config(model), default=str))
+    stored["config"]["layers"][1]["config"]["activation"] = name
+    if obstacles(stored)["engine innvestigate"]:
+        with pytest.raises(UnsupportedLayerError, match=r"layer 'dense\S*' \(Activation\) cannot be handed"):
+            described(model)
+    else:
+        assert described(model)
 
 
 def test_integer_inputs_have_no_gradient(tmp_path):

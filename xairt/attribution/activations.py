@@ -10,7 +10,7 @@ from pydantic import Field
 from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting
 from xairt.attribution.parameters import Parameters
 from xairt.errors import MethodError, UnsupportedLayerError, suggest
-from xairt.models.graph.nodes import Activation, Convolution, Graph, Linear
+from xairt.models.graph.nodes import Activation, AnyConvolution, Graph, Linear
 
 Relu = Callable[[tf.Tensor], tf.Tensor]
 
@@ -100,7 +100,7 @@ def _activation_position(graph: Graph, layer: str | None) -> int:
     found = [
         i
         for i, node in enumerate(graph.nodes)
-        if isinstance(node.op, Linear) and isinstance(node.op.map, Convolution) and len(node.shape) == 3
+        if isinstance(node.op, Linear) and isinstance(node.op.map, AnyConvolution) and len(node.shape) == 3
     ]
     if not found:
         raise MethodError("grad_cam: the model has no 2-D convolution: use input_t_gradient")

@@ -256,6 +256,13 @@ def _count(shapes: tuple[Shape, ...]) -> int:
     return sum(map(math.prod, shapes))
 
 
+_OPTIONS = (
+    *("output_padding", "target_shape", "dims", "n", "cropping", "rate", "alpha", "theta", "shared_axes"),
+    *("axis", "batch_input_shape"),
+)
+"""Further options of layers that a card shows, in this order."""
+
+
 def _detail(entry: Mapping[str, Any]) -> str:
     """Return size and options of a layer in a few words."""
     if entry.get("class_name") in MODEL_CLASSES:
@@ -263,16 +270,16 @@ def _detail(entry: Mapping[str, Any]) -> str:
     config = entry_config(entry)
     words = [_counted(config[key], key[:-1]) for key in ("units", "filters") if key in config]
     words += [_size_text(config[key]) for key in ("kernel_size", "pool_size", "size") if config.get(key)]
-    for key in ("strides", "dilation_rate", "groups"):
+    for key in ("strides", "dilation_rate", "groups", "depth_multiplier"):
         size = _size_text(config.get(key) or 1)
         ones = set(size.split("x")) == {"1"}
         if not ones or (key == "strides" and config.get(key)):
-            words.append(f"{key.partition('_')[0]} {'1' if ones else size}")
+            words.append(f"{key.removesuffix('_rate').replace('_', ' ')} {'1' if ones else size}")
     if isinstance(config.get("padding"), str):
         words.append(config["padding"])
     elif config.get("padding") is not None:
         words.append(f"padding {_size_text(config['padding'])}")
-    for key in ("target_shape", "dims", "cropping", "rate", "alpha", "axis", "batch_input_shape"):
+    for key in _OPTIONS:
         if config.get(key) is not None and not (
             key == "batch_input_shape" and entry.get("class_name") != "InputLayer"
         ):

@@ -47,16 +47,13 @@ def _words(*lines: str) -> frozenset[str]:
 
 
 SAFE_LAYERS = frozenset(LAYERS) | _words(
-    "Conv1DTranspose Conv2DTranspose Conv3D Conv3DTranspose DepthwiseConv1D DepthwiseConv2D SeparableConv1D",
-    "SeparableConv2D LocallyConnected1D LocallyConnected2D EinsumDense Embedding",
-    "MaxPooling3D AveragePooling3D GlobalMaxPooling3D GlobalAveragePooling3D",
+    "LocallyConnected1D LocallyConnected2D EinsumDense Embedding",
     "RNN StackedRNNCells SimpleRNN SimpleRNNCell LSTM LSTMV1 LSTMV2 LSTMCell LSTMCellV1 LSTMCellV2 GRU GRUV1",
     "GRUV2 GRUCell GRUCellV1 GRUCellV2 CuDNNLSTM CuDNNGRU ConvLSTM1D ConvLSTM2D ConvLSTM3D",
-    "Bidirectional TimeDistributed Wrapper",
-    "ZeroPadding3D Cropping3D UpSampling3D RepeatVector Masking SpatialDropout3D Identity Layer",
-    "Average Multiply Subtract Maximum Minimum Dot",
+    "Bidirectional TimeDistributed Wrapper Masking Identity Layer",
+    "Multiply Subtract Maximum Minimum Dot",
     "LayerNormalization GroupNormalization UnitNormalization SyncBatchNormalization Normalization",
-    "PReLU ThresholdedReLU Attention AdditiveAttention MultiHeadAttention",
+    "Attention AdditiveAttention MultiHeadAttention",
     "Rescaling Resizing CenterCrop CategoryEncoding Discretization Hashing HashedCrossing RandomCrop",
     "RandomFlip RandomRotation RandomTranslation RandomZoom RandomBrightness RandomContrast",
     "RandomHeight RandomWidth",

@@ -50,24 +50,35 @@ def _supported(kind: str, *names: str, note: str = "") -> dict[str, Support]:
     return {name: Support(kind, note) for name in names}
 
 
+def _by_axes(name: str, axes: tuple[int, ...] = (1, 2, 3)) -> tuple[str, ...]:
+    """Return "name1D", "name2D", ... for the numbers of axes; {} stands for the number."""
+    return tuple(name.format(f"{n}D") for n in axes)
+
+
+_CHANNELS = "channels last"
+_NEAREST = "nearest interpolation only"
+_PLAIN_RELU = "LRP needs threshold 0, no max_value and negative_slope 0"
+
 LAYERS: dict[str, Support] = {
     **_supported("input", "InputLayer"),
     **_supported("linear", "Dense"),
-    **_supported("linear", "Conv1D", "Conv2D", note="one group, channels last"),
-    **_supported("max pooling", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),
-    **_supported("average pooling", "AveragePooling1D", "AveragePooling2D"),
-    **_supported("average pooling", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
-    **_supported("reshape", "Flatten", "Reshape", "Permute"),
-    **_supported("reshape", "ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D"),
-    **_supported("reshape", "UpSampling1D", "UpSampling2D", note="nearest interpolation only"),
-    **_supported("identity", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "ActivityRegularization"),
+    **_supported("linear", *_by_axes("Conv{}"), *_by_axes("DepthwiseConv{}", (1, 2)), note=_CHANNELS),
+    **_supported("linear", *_by_axes("Conv{}Transpose"), note=_CHANNELS),
+    **_supported("two linear", *_by_axes("SeparableConv{}", (1, 2)), note=_CHANNELS),
+    **_supported("max pooling", *_by_axes("MaxPooling{}"), *_by_axes("GlobalMaxPooling{}")),
+    **_supported("average pooling", *_by_axes("AveragePooling{}"), *_by_axes("GlobalAveragePooling{}")),
+    **_supported("reshape", "Flatten", "Reshape", "Permute", "RepeatVector"),
+    **_supported("reshape", *_by_axes("ZeroPadding{}"), *_by_axes("Cropping{}")),
+    **_supported("reshape", "UpSampling1D", "UpSampling3D"),
+    **_supported("reshape", "UpSampling2D", note=_NEAREST),
+    **_supported("identity", "Dropout", *_by_axes("SpatialDropout{}"), "ActivityRegularization"),
     **_supported("identity", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
     **_supported("batch normalization", "BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2"),
     **_supported("activation", "Activation"),
-    **_supported("activation", "ReLU", note="LRP needs threshold 0, no max_value and negative_slope 0"),
-    **_supported("activation", "LeakyReLU", "ELU", note="not for LRP"),
+    **_supported("activation", "ReLU", note=_PLAIN_RELU),
+    **_supported("activation", "LeakyReLU", "ELU", "PReLU", "ThresholdedReLU", note="not for LRP"),
     **_supported("activation", "Softmax", note="LRP only at the end of the network"),
-    **_supported("merge", "Add", "Concatenate"),
+    **_supported("merge", "Add", "Average", "Concatenate"),
     **_supported("model", *MODEL_CLASSES),
 }
 """Layer classes that the canonical graph converts."""
@@ -80,7 +91,17 @@ ACTIVATIONS: dict[str, Support] = {
 }
 """Activation functions of Keras; any other is evaluated too, and passes no relevance."""
 
-_ACTIVATION_LAYERS = {"Softmax": "softmax", "ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu"}
+_ACTIVATION_LAYERS = {
+    **{"Softmax": "softmax", "ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu"},
+    **{"PReLU": "prelu", "ThresholdedReLU": "thresholded_relu"},
+}
+
+_DEPTHWISE = "a depthwise convolution, which iNNvestigate's LRP does not take"
+_NOT_FOR_INNVESTIGATE = {
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"), _DEPTHWISE),
+    "Average": "an average, which iNNvestigate shares equally, whatever the branches' values",
+}
+_NOT_IN_KERAS = ("silu", "leaky_relu", "relu6", "log_softmax")
 
 _INTEGER_INPUT = "reads integers, so the output has no gradient with respect to the input"
 _NO_GRADIENT = dict.fromkeys(
@@ -242,13 +263,26 @@ def conversion_obstacle(entry: Mapping[str, Any], name: str) -> Obstacle | None:
         return Obstacle(name, class_name, f"{class_name} is not convertible yet")
     if class_name == "UpSampling2D" and config.get("interpolation", "nearest") != "nearest":
         return Obstacle(name, class_name, f"interpolation {config['interpolation']!r} is not convertible yet")
-    if config.get("groups", 1) != 1:
-        return Obstacle(
-            name, class_name, f"a convolution in {config['groups']} groups is not convertible yet"
-        )
     if config.get("data_format") == "channels_first":
         return Obstacle(name, class_name, "keeps channels first; rebuild the model with channels last")
     return None
+
+
+def _engine_obstacle(entry: Mapping[str, Any], name: str) -> Obstacle | None:
+    """Return why engine innvestigate cannot take a stored layer, None if it can."""
+    found = conversion_obstacle(entry, name)
+    if found:
+        return found
+    class_name, config = str(entry.get("class_name")), entry_config(entry)
+    reason = _NOT_FOR_INNVESTIGATE.get(class_name)
+    if reason is None and config.get("groups", 1) != 1:
+        reason = "a convolution in groups, of which TensorFlow has no gradient on the CPU"
+    if reason is None and config.get("keepdims"):
+        reason = "keepdims=True, which older Keras does not know"
+    activation = activation_name(entry)
+    if reason is None and class_name not in _ACTIVATION_LAYERS and activation in _NOT_IN_KERAS:
+        reason = f"activation {activation!r} is no function of Keras, and the engine builds the network anew"
+    return Obstacle(name, class_name, reason) if reason else None
 
 
 def _lrp_obstacle(entry: Mapping[str, Any], name: str, is_end: bool) -> Obstacle | None:
@@ -325,16 +359,14 @@ def obstacles(model: Mapping[str, Any]) -> dict[str, list[Obstacle]]:
         if count > 1
     ]
     entries, finals = list(walk_layers(model)), final_layers(model)
-    conversion = [found for name, entry in entries if (found := conversion_obstacle(entry, name))]
+    engine = [found for name, entry in entries if (found := _engine_obstacle(entry, name))]
     lrp = [found for name, entry in entries if (found := _lrp_obstacle(entry, name, name in finals))]
     if not entries:
-        conversion = lrp = [
-            Obstacle(label, class_name, "a model of its own class stores no layers to convert")
-        ]
+        engine = lrp = [Obstacle(label, class_name, "a model of its own class stores no layers to convert")]
     return {
         "gradient": _gradient_obstacles(model),
         "perturbation": [],
         "lrp": lrp,
-        "engine innvestigate": single + conversion,
+        "engine innvestigate": single + engine,
         "control": [],
     }

@@ -66,11 +66,7 @@ def innvestigate(setting: Setting, call: Any) -> Order:
         If the baseline is no single number.
     """
     graph = setting.network.require_graph()
-    for node in graph.nodes:
-        if len(set(node.inputs)) < len(node.inputs):
-            raise UnsupportedLayerError(
-                f"layer '{node.name}' reads one tensor twice, which iNNvestigate counts wrongly: use engine='native'"
-            )
+    export.refuse_for_innvestigate(graph)
     name, translate = ANALYZERS[call.method.name]
     parameters = translate(call.parameters)
     if call.method.baseline:

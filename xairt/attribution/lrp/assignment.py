@@ -10,8 +10,8 @@ from xairt.errors import MethodError, UnsupportedLayerError
 from xairt.models.graph.nodes import (
     Activation,
     Add,
+    AnyConvolution,
     AveragePool,
-    Convolution,
     Dense,
     GlobalAverage,
     GlobalMax,
@@ -39,7 +39,7 @@ def kind(node: Node) -> str:
     """Return the kind of a linear node: dense, convolution, pooling or batch_normalization."""
     if isinstance(node.op.map, AveragePool | GlobalAverage):
         return "pooling"
-    if isinstance(node.op.map, Convolution):
+    if isinstance(node.op.map, AnyConvolution):
         return "convolution"
     return "dense" if isinstance(node.op.map, Dense) else "batch_normalization"
 

@@ -13,12 +13,14 @@ from xairt.models.graph import fold
 from xairt.models.graph.nodes import (
     NONNEGATIVE_ACTIVATIONS,
     Activation,
+    ActivationLayer,
     Add,
     AveragePool,
     Concatenate,
     Convolution,
     Crop,
     Dense,
+    DepthwiseConvolution,
     GlobalAverage,
     GlobalMax,
     Graph,
@@ -32,6 +34,7 @@ from xairt.models.graph.nodes import (
     Route,
     Scale,
     Source,
+    TransposedConvolution,
     Upsample,
     ZeroPad,
 )
@@ -189,7 +192,10 @@ class Call:
 
     def emit_activated(self, op: Operation) -> int:
         """Append the operation and, where the layer has one, its activation."""
-        position = self.emit(op)
+        return self.activated(self.emit(op))
+
+    def activated(self, position: int) -> int:
+        """Append the layer's activation, where it has one, behind a node."""
         function = self.layer.activation
         if function is None or function is tf.keras.activations.linear:
             return position
@@ -220,9 +226,39 @@ def _dense(call: Call) -> int:
 
 def _convolution(call: Call) -> int:
     layer = call.layer
-    if layer.groups != 1:
-        raise unsupported(layer, call.name, f"has {layer.groups} groups")
-    op = Convolution(tuple(layer.strides), layer.padding, tuple(layer.dilation_rate))
+    op = Convolution(tuple(layer.strides), layer.padding, tuple(layer.dilation_rate), layer.groups)
+    return call.emit_activated(Linear(op, layer.kernel.numpy(), call.bias()))
+
+
+def _depthwise_map(layer: tf.keras.layers.Layer) -> DepthwiseConvolution:
+    return DepthwiseConvolution(tuple(layer.strides), layer.padding, tuple(layer.dilation_rate))
+
+
+def _depthwise(call: Call) -> int:
+    op = _depthwise_map(call.layer)
+    return call.emit_activated(Linear(op, call.layer.depthwise_kernel.numpy(), call.bias()))
+
+
+def _separable(call: Call) -> int:
+    """Append a depthwise and a pointwise convolution: rules take them for two linear layers.
+
+    Nothing stands between them, and the bias belongs to the second. They are named "layer/depthwise" and
+    "layer/pointwise".
+    """
+    layer, draft = call.layer, call.draft
+    depthwise, pointwise = layer.depthwise_kernel.numpy(), layer.pointwise_kernel.numpy()
+    shape = (*call.shape[:-1], pointwise.shape[-2])
+    first = draft.add(f"{call.name}/depthwise", Linear(_depthwise_map(layer), depthwise), call.inputs, shape)
+    ones = (1,) * len(layer.strides)
+    op = Linear(Convolution(ones, "valid", ones), pointwise, call.bias())
+    return call.activated(draft.add(f"{call.name}/pointwise", op, (first,), call.shape))
+
+
+def _transposed(call: Call) -> int:
+    layer, space = call.layer, call.shape[:-1]
+    # Keras takes a dilation for three axes and leaves it out
+    dilation = tuple(layer.dilation_rate) if len(space) < 3 else (1, 1, 1)
+    op = TransposedConvolution(tuple(layer.strides), layer.padding, dilation, space)
     return call.emit_activated(Linear(op, layer.kernel.numpy(), call.bias()))
 
 
@@ -263,29 +299,81 @@ def _activation(call: Call) -> int:
 
 def _relu(call: Call) -> int:
     layer = call.layer
-    plain = layer.max_value is None and layer.threshold == 0 and layer.negative_slope == 0
-    return call.emit(Activation("relu" if plain else "custom:relu", tf.nn.relu if plain else layer.call))
+    if layer.max_value is None and layer.threshold == 0 and layer.negative_slope == 0:
+        return call.emit(Activation("relu", tf.nn.relu))
+    return _with_parameters("custom:relu", "max_value", "negative_slope", "threshold")(call)
+
+
+def _with_parameters(name: str, *keys: str) -> Callable[[Call], int]:
+    """Return the converter of an activation layer with the named numbers as parameters."""
+
+    def emit(call: Call) -> int:
+        config = call.layer.get_config()
+        numbers = {key: None if config[key] is None else float(config[key]) for key in keys}
+        return call.emit(
+            Activation(name, call.layer.call, ActivationLayer(type(call.layer).__name__, numbers))
+        )
+
+    return emit
+
+
+def _thresholded_relu(call: Call) -> int:
+    theta = float(call.layer.theta)  # the layer itself computes in its own dtype only
+
+    def function(x: tf.Tensor) -> tf.Tensor:
+        return tf.where(x > theta, x, tf.zeros_like(x))
+
+    stored = ActivationLayer("ThresholdedReLU", {"theta": theta})
+    return call.emit(Activation("thresholded_relu", function, stored))
+
+
+def _prelu(call: Call) -> int:
+    layer, slopes = call.layer, call.layer.alpha.numpy()
+
+    def function(x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(x) - tf.cast(slopes, x.dtype) * tf.nn.relu(-x)
+
+    stored = ActivationLayer("PReLU", {"shared_axes": layer.shared_axes}, (slopes,))
+    return call.emit(Activation("prelu", function, stored))
 
 
 def _softmax(call: Call) -> int:
-    if call.layer.axis not in (-1, len(call.shape)):
-        return call.emit(Activation("custom:softmax", call.layer.call))
+    axis = call.layer.axis
+    if axis not in (-1, len(call.shape)):
+        return call.emit(
+            Activation("custom:softmax", call.layer.call, ActivationLayer("Softmax", {"axis": axis}))
+        )
     return call.emit(Activation("softmax", tf.nn.softmax))
 
 
 def _add(call: Call) -> int:
+    return _merged(call, Add())
+
+
+def _average(call: Call) -> int:
+    return _merged(call, Add(1 / len(call.inputs)))
+
+
+def _merged(call: Call, op: Add) -> int:
     """Add inputs of different rank as Keras does: new axes of one come right after the samples."""
     draft, rank, inputs = call.draft, len(call.shape), []
     for i in call.inputs:
         shape = draft.nodes[i].shape
         wide = (1,) * (rank - len(shape)) + shape
         inputs.append(i if wide == shape else draft.add(call.name, Reshape(wide), (i,), wide))
-    return draft.add(call.name, Add(), tuple(inputs), call.shape)
+    return draft.add(call.name, op, tuple(inputs), call.shape)
 
 
 def _concatenate(call: Call) -> int:
     rank = len(call.shape) + 1
     return call.emit(Concatenate(call.layer.axis % rank))
+
+
+def _repeat_vector(call: Call) -> int:
+    """Append a step axis of one, and its repetition."""
+    steps, features = call.shape
+    first = call.draft.add(call.name, Reshape((1, features)), call.inputs, (1, features))
+    return call.draft.add(call.name, Upsample((steps,)), (first,), call.shape)
 
 
 def _upsample(call: Call) -> int:
@@ -307,46 +395,58 @@ def _identity(call: Call) -> int:
     return call.emit(Identity())
 
 
+def _global_max(call: Call) -> int:
+    return call.emit(GlobalMax(call.layer.keepdims))
+
+
+def _zero_padding(call: Call) -> int:
+    return call.emit(ZeroPad(_widths(call.layer.padding)))
+
+
+def _cropping(call: Call) -> int:
+    return call.emit(Crop(_widths(call.layer.cropping)))
+
+
+def _reshape(call: Call) -> int:
+    return call.emit(Reshape(call.shape))
+
+
+def _in(axes: tuple[int, ...], converter: Callable[[Call], int], *names: str) -> dict[str, Callable]:
+    """Return the converter under the names "name1D", "name2D", ... of the given numbers of axes."""
+    return {name.format(f"{n}D"): converter for name in names for n in axes}
+
+
 CONVERTERS: dict[str, Callable[[Call], int]] = {
     "Dense": _dense,
-    "Conv1D": _convolution,
-    "Conv2D": _convolution,
-    "AveragePooling1D": _average_pool,
-    "AveragePooling2D": _average_pool,
-    "MaxPooling1D": _max_pool,
-    "MaxPooling2D": _max_pool,
-    "GlobalAveragePooling1D": _global_average,
-    "GlobalAveragePooling2D": _global_average,
-    "GlobalMaxPooling1D": lambda call: call.emit(GlobalMax(call.layer.keepdims)),
-    "GlobalMaxPooling2D": lambda call: call.emit(GlobalMax(call.layer.keepdims)),
+    **_in((1, 2, 3), _convolution, "Conv{}"),
+    **_in((1, 2), _depthwise, "DepthwiseConv{}"),
+    **_in((1, 2), _separable, "SeparableConv{}"),
+    **_in((1, 2, 3), _transposed, "Conv{}Transpose"),
+    **_in((1, 2, 3), _average_pool, "AveragePooling{}"),
+    **_in((1, 2, 3), _max_pool, "MaxPooling{}"),
+    **_in((1, 2, 3), _global_average, "GlobalAveragePooling{}"),
+    **_in((1, 2, 3), _global_max, "GlobalMaxPooling{}"),
     "BatchNormalization": _batch_normalization,
     "Activation": _activation,
     "ReLU": _relu,
-    "LeakyReLU": lambda call: call.emit(Activation("leaky_relu", call.layer.call)),
-    "ELU": lambda call: call.emit(Activation("elu", call.layer.call)),
+    "LeakyReLU": _with_parameters("leaky_relu", "alpha"),
+    "ELU": _with_parameters("elu", "alpha"),
+    "ThresholdedReLU": _thresholded_relu,
+    "PReLU": _prelu,
     "Softmax": _softmax,
-    "Flatten": lambda call: call.emit(Reshape(call.shape)),
-    "Reshape": lambda call: call.emit(Reshape(call.shape)),
+    "Flatten": _reshape,
+    "Reshape": _reshape,
+    "RepeatVector": _repeat_vector,
     "Permute": lambda call: call.emit(Permute(tuple(call.layer.dims))),
-    "ZeroPadding1D": lambda call: call.emit(ZeroPad(_widths(call.layer.padding))),
-    "ZeroPadding2D": lambda call: call.emit(ZeroPad(_widths(call.layer.padding))),
-    "Cropping1D": lambda call: call.emit(Crop(_widths(call.layer.cropping))),
-    "Cropping2D": lambda call: call.emit(Crop(_widths(call.layer.cropping))),
-    "UpSampling1D": _upsample,
-    "UpSampling2D": _upsample,
+    **_in((1, 2, 3), _zero_padding, "ZeroPadding{}"),
+    **_in((1, 2, 3), _cropping, "Cropping{}"),
+    **_in((1, 2, 3), _upsample, "UpSampling{}"),
     "Add": _add,
+    "Average": _average,
     "Concatenate": _concatenate,
+    **_in((1, 2, 3), _identity, "SpatialDropout{}"),
     **dict.fromkeys(
-        (
-            "Dropout",
-            "SpatialDropout1D",
-            "SpatialDropout2D",
-            "GaussianNoise",
-            "GaussianDropout",
-            "AlphaDropout",
-            "ActivityRegularization",
-        ),
-        _identity,
+        ("Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"), _identity
     ),
 }
 """Layer classes with a canonical form. `xairt.models.support` names the same classes without TensorFlow."""

@@ -11,7 +11,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from xairt.models.graph.nodes import Convolution, Dense, Identity, Linear, Node, Reshape, Scale
+from xairt.models.graph.nodes import (
+    Convolution,
+    Dense,
+    DepthwiseConvolution,
+    Identity,
+    Linear,
+    Node,
+    Reshape,
+    Scale,
+    TransposedConvolution,
+    Weighted,
+)
 
 
 def fold_batch_normalization(
@@ -56,17 +67,26 @@ def _readers(nodes: list[Node], outputs: tuple[int, ...], position: int) -> list
 
 
 def _into_previous(nodes: list[Node], outputs: tuple[int, ...], position: int) -> tuple[int, Linear] | None:
-    """Scale the output channels of the dense or convolution layer that feeds the scale alone."""
+    """Scale the output channels of the weighted layer that feeds the scale alone."""
     scale = nodes[position].op
     source = nodes[position].inputs[0]
     while isinstance(nodes[source].op, Identity) and len(_readers(nodes, outputs, source)) == 1:
         source = nodes[source].inputs[0]
     op = nodes[source].op
-    foldable = isinstance(op, Linear) and isinstance(op.map, Dense | Convolution) and scale.kernel.ndim == 1
+    foldable = isinstance(op, Linear) and isinstance(op.map, Weighted) and scale.kernel.ndim == 1
     if not foldable or len(_readers(nodes, outputs, source)) != 1:
         return None
     bias = (0.0 if op.bias is None else op.bias) * scale.kernel + scale.bias
-    return source, Linear(op.map, op.kernel * scale.kernel, bias)
+    return source, Linear(op.map, _scaled_outputs(op, scale.kernel), bias)
+
+
+def _scaled_outputs(op: Linear, scale: np.ndarray) -> np.ndarray:
+    """Return the kernel with every output channel times its number of `scale`."""
+    if isinstance(op.map, TransposedConvolution):
+        return op.kernel * scale[:, None]
+    if isinstance(op.map, DepthwiseConvolution):
+        return op.kernel * scale.reshape(op.kernel.shape[-2:])
+    return op.kernel * scale
 
 
 def _into_next(nodes: list[Node], outputs: tuple[int, ...], position: int) -> tuple[int, Linear] | None:
@@ -84,8 +104,9 @@ def _into_next(nodes: list[Node], outputs: tuple[int, ...], position: int) -> tu
             kernel, bias = kernel.reshape(op.shape), bias.reshape(op.shape)
         elif not isinstance(op, Identity):
             break
-    padded = isinstance(op, Linear) and isinstance(op.map, Convolution) and op.map.padding != "valid"
-    if not isinstance(op, Linear) or not isinstance(op.map, Dense | Convolution) or padded:
+    if not isinstance(op, Linear) or not isinstance(op.map, Dense | Convolution | DepthwiseConvolution):
+        return None  # what a transposed convolution makes of a shift differs from place to place
+    if getattr(op.map, "padding", "valid") != "valid":
         return None
     rows_k, rows_b = (v.reshape(-1, v.shape[-1]) for v in (kernel, bias))
     if not ((rows_k == rows_k[0]).all() and (rows_b == rows_b[0]).all()):
@@ -93,8 +114,21 @@ def _into_next(nodes: list[Node], outputs: tuple[int, ...], position: int) -> tu
     return reader, _scaled_inputs(op, rows_k[0], rows_b[0])
 
 
-def _scaled_inputs(op: Linear, kernel: np.ndarray, bias: np.ndarray) -> Linear:
-    """Return the layer that computes op(x * kernel + bias), with one number per input channel."""
-    window = op.kernel.astype(np.float64).sum(axis=tuple(range(op.kernel.ndim - 2)))
-    shift = bias @ window
-    return Linear(op.map, op.kernel * kernel[:, None], shift if op.bias is None else op.bias + shift)
+def _scaled_inputs(op: Linear, scale: np.ndarray, shift: np.ndarray) -> Linear:
+    """Return the layer that computes op(x * scale + shift), with one number per input channel."""
+    per_weight = _spread(op, scale)
+    added = op.kernel.astype(np.float64) * _spread(op, shift)
+    if isinstance(op.map, DepthwiseConvolution):
+        bias = added.sum(axis=tuple(range(added.ndim - 2))).ravel()
+    else:
+        bias = added.sum(axis=tuple(range(added.ndim - 1)))
+    return Linear(op.map, op.kernel * per_weight, bias if op.bias is None else op.bias + bias)
+
+
+def _spread(op: Linear, values: np.ndarray) -> np.ndarray:
+    """Return numbers per input channel so that they broadcast against the last two axes of the kernel."""
+    groups = getattr(op.map, "groups", 1)
+    if groups == 1:
+        return values[:, None]
+    # outputs of one group see the inputs of that group alone
+    return values.reshape(groups, -1).repeat(op.kernel.shape[-1] // groups, axis=0).T

@@ -3,10 +3,10 @@
 A network is a small directed graph of operations of five families:
 
 ============  ====================================================================================
-`Linear`      a linear map with kernel and bias (dense, convolution, average pooling, scale)
+`Linear`      a linear map of `maps` (dense, convolutions, average pooling, scale) with its weights
 `Route`       every output copies at most one input (flatten, padding, max pooling, dropout, ...)
 `Activation`  an elementwise function (softmax: over the last axis)
-`Add`         the sum of its inputs
+`Add`         the sum or the average of its inputs
 `Concatenate` its inputs side by side
 ============  ====================================================================================
 
@@ -19,97 +19,65 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from xairt.errors import ModelError
+from xairt.models.graph.maps import (
+    AnyConvolution,
+    AveragePool,
+    Convolution,
+    Dense,
+    DepthwiseConvolution,
+    GlobalAverage,
+    LinearMap,
+    Scale,
+    TransposedConvolution,
+    Weighted,
+    pool,
+    pull_back,
+)
+
+__all__ = [
+    "Activation",
+    "ActivationLayer",
+    "Add",
+    "AffineRoute",
+    "AnyConvolution",
+    "AveragePool",
+    "Concatenate",
+    "Convolution",
+    "Crop",
+    "Dense",
+    "DepthwiseConvolution",
+    "Evaluator",
+    "GlobalAverage",
+    "GlobalMax",
+    "Graph",
+    "Identity",
+    "Linear",
+    "LinearMap",
+    "MaxPool",
+    "Node",
+    "Operation",
+    "Permute",
+    "Reshape",
+    "Route",
+    "Scale",
+    "Slice",
+    "Source",
+    "TransposedConvolution",
+    "Upsample",
+    "Weighted",
+    "ZeroPad",
+    "pull_back",
+]
 
 NONNEGATIVE_ACTIVATIONS = ("relu", "sigmoid", "softmax", "softplus", "exponential", "hard_sigmoid", "relu6")
-
-
-def pull_back(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    """Return the vector-Jacobian product of `function` at `x` with `upstream`, shaped like `x`."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        y = function(x)
-    return tape.gradient(y, x, output_gradients=upstream)
-
-
-def _pool(
-    pool2d: Callable, x: tf.Tensor, window: tuple[int, ...], strides: tuple[int, ...], padding: str
-) -> tf.Tensor:
-    """Pool over 1 or 2 axes by a 2-D operation: tf.nn.pool refuses gaps, and float64 gradients in 1-D."""
-    if len(window) == 1:
-        return pool2d(x[:, :, None, :], (*window, 1), (*strides, 1), padding.upper())[:, :, 0, :]
-    return pool2d(x, window, strides, padding.upper())
-
-
-# --------------------------------------------------------------------------- linear maps
-
-
-@dataclass(frozen=True)
-class Dense:
-    """Product with a kernel (inputs, outputs) over the last axis."""
-
-    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Apply the map to x (..., inputs)."""
-        return tf.matmul(x, kernel) if x.shape.rank == 2 else tf.tensordot(x, kernel, axes=1)
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """Convolution over 1 or 2 axes with a kernel (*window, channels in, channels out)."""
-
-    strides: tuple[int, ...]
-    padding: str
-    dilation: tuple[int, ...]
-
-    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Apply the map to x (samples, *axes, channels in)."""
-        if self.padding == "causal":
-            before = self.dilation[0] * (kernel.shape[0] - 1)
-            x = tf.pad(x, ((0, 0), (before, 0), (0, 0)))
-            return tf.nn.convolution(x, kernel, self.strides, "VALID", dilations=self.dilation)
-        return tf.nn.convolution(x, kernel, self.strides, self.padding.upper(), dilations=self.dilation)
-
-
-@dataclass(frozen=True)
-class AveragePool:
-    """Mean over windows, scaled by a kernel of one number (1, so that rules may transform it)."""
-
-    window: tuple[int, ...]
-    strides: tuple[int, ...]
-    padding: str
-
-    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Apply the map to x (samples, *axes, channels)."""
-        return _pool(tf.nn.avg_pool2d, x, self.window, self.strides, self.padding) * kernel
-
-
-@dataclass(frozen=True)
-class GlobalAverage:
-    """Mean over all axes between samples and channels, scaled by a kernel of one number."""
-
-    keepdims: bool = False
-
-    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Apply the map to x (samples, *axes, channels)."""
-        return tf.reduce_mean(x, axis=list(range(1, x.shape.rank - 1)), keepdims=self.keepdims) * kernel
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Elementwise product with a kernel that broadcasts against a sample (an unfolded batch norm)."""
-
-    def __call__(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Apply the map to x."""
-        return x * kernel
-
-
-LinearMap = Dense | Convolution | AveragePool | GlobalAverage | Scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +194,7 @@ class MaxPool:
 
     def forward(self, x: tf.Tensor) -> tf.Tensor:
         """Return the maxima of x (samples, *axes, channels)."""
-        return _pool(tf.nn.max_pool2d, x, self.window, self.strides, self.padding)
+        return pool(tf.nn.max_pool2d, x, self.window, self.strides, self.padding)
 
 
 @dataclass(frozen=True)
@@ -247,16 +215,27 @@ Route = AffineRoute | MaxPool | GlobalMax
 # --------------------------------------------------------------------------- the rest
 
 
+@dataclass(frozen=True, eq=False)
+class ActivationLayer:
+    """A Keras layer that applies a function with parameters: class name, configuration and weights."""
+
+    class_name: str
+    config: Mapping[str, Any]
+    weights: tuple[np.ndarray, ...] = ()
+
+
 @dataclass(frozen=True)
 class Activation:
     """An elementwise function named as Keras names it.
 
     `name` is "relu" only for the plain function (no upper limit, no slope below 0).
-    The linear activation is an `Identity`.
+    The linear activation is an `Identity`. `layer` names the Keras layer that applies the function where it
+    has parameters, which the name does not tell.
     """
 
     name: str
     function: Callable[[tf.Tensor], tf.Tensor] = field(compare=False)
+    layer: ActivationLayer | None = field(default=None, compare=False)
 
     def forward(self, x: tf.Tensor) -> tf.Tensor:
         """Return the activation of x."""
@@ -270,11 +249,14 @@ class Activation:
 
 @dataclass(frozen=True)
 class Add:
-    """Sum of all inputs."""
+    """Sum of all inputs times `factor`, which is 1 / (number of inputs) for their average."""
+
+    factor: float = 1.0
 
     def forward(self, *values: tf.Tensor) -> tf.Tensor:
-        """Return the sum."""
-        return functools.reduce(operator.add, values)
+        """Return the sum times the factor."""
+        total = functools.reduce(operator.add, values)
+        return total if self.factor == 1 else total * self.factor
 
 
 @dataclass(frozen=True)
@@ -362,7 +344,7 @@ class Graph:
         for position, node in enumerate(self.nodes):
             if not node.inputs or not reads_input.issuperset(node.inputs):
                 continue
-            weighted = isinstance(node.op, Linear) and isinstance(node.op.map, Dense | Convolution)
+            weighted = isinstance(node.op, Linear) and isinstance(node.op.map, Weighted)
             if weighted:
                 found.append(position)
             elif not isinstance(node.op, Activation):
