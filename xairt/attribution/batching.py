@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,22 @@ def _cut(values: np.ndarray, indices: np.ndarray, keys: np.ndarray, places: rang
         x, again = values[rows], place >= n
         x[again] = last_digit_changed(x[again])
         yield x, indices[rows], keys[rows], min(size, total - start)
+
+
+def ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """Yield the items of an iterator, each made by another thread while the one before it is in use.
+
+    Examples
+    --------
+    >>> list(ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield item
 
 
 def last_digit_changed(x: np.ndarray) -> np.ndarray:

@@ -196,13 +196,13 @@ def _power_of_two(number: float) -> int:
     return 2 ** max(0, int(np.log2(max(number, 1))))
 
 
-def compiled(function: Callable, *signature: tf.TensorSpec) -> Callable:
-    """Return the function compiled for one signature.
+def compiled(function: Callable, *signature: tf.TensorSpec, jit: bool = False) -> Callable:
+    """Return the function compiled for one signature, by XLA if `jit`.
 
     TensorFlow counts traces by the address of a function, which is reused when explainers come and go;
     its warning of frequent retracing would be wrong here and is switched off.
     """
-    made = tf.function(function, input_signature=signature)
+    made = tf.function(function, input_signature=signature, jit_compile=jit or None)
     made._omit_frequent_tracing_warning = True
     return made
 
@@ -212,15 +212,22 @@ def over_samples(value: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     return tf.reshape(value, (-1, *[1] * (like.shape.rank - 1)))
 
 
-def noise(keys: tf.Tensor, shape: tuple[int, ...], dtype: str) -> tf.Tensor:
+def noise(keys: np.ndarray, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """Return standard normal noise (b, *shape) that depends on each sample's key alone.
 
-    Drawn in float32 whatever the dtype, so that float64 evaluations see the same noise; never compiled by
-    XLA, which would draw other numbers.
+    Drawn in float32 whatever the dtype, so that float64 evaluations see the same noise.
+
+    Parameters
+    ----------
+    keys : numpy.ndarray
+        (b, 2) integers (seed, sample index), not negative.
+    shape : tuple of int
+        Shape of the noise of a sample.
+    dtype : str
+        Of the result.
     """
-    drawn = tf.map_fn(
-        lambda key: tf.random.stateless_normal(shape, key, alg="philox"),
-        keys,
-        fn_output_signature=tf.TensorSpec(shape, tf.float32),
-    )
-    return tf.cast(drawn, dtype)
+    drawn = np.empty((len(keys), *shape), np.float32)
+    for place, key in zip(drawn, keys.tolist(), strict=True):
+        generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
+        generator.standard_normal(out=place, dtype=np.float32)
+    return drawn.astype(dtype, copy=False)

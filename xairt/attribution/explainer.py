@@ -190,8 +190,10 @@ class Explainer:
     def _blocks(self, values: np.ndarray, keys: np.ndarray, probes: int):
         """Explain block after block, without the rows of padding."""
         indices = self.target.per_sample(len(values))
-        for x, chosen, key, used in batching.blocks(values, indices, keys, self._engine.sizes, probes):
-            yield {name: v[:used] for name, v in self._engine(x, chosen, key).items()}
+        cuts = batching.blocks(values, indices, keys, self._engine.sizes, probes)
+        prepared = ((self._engine.prepare(*block), used) for *block, used in cuts)
+        for arguments, used in batching.ahead(prepared):
+            yield {name: v[:used] for name, v in self._engine(*arguments).items()}
 
     def rules(self) -> pd.DataFrame:
         """Return which layer gets which LRP rule, from the input to the output.
@@ -235,7 +237,7 @@ class Explainer:
         values = self._samples(x).values
         indices, keys = self.target.per_sample(len(values)), batching.noise_keys(0, None, len(values))
         parts = [
-            (self._engine.layers(block, chosen, key), used)
+            (self._engine.layers(block, chosen), used)
             for block, chosen, key, used in batching.blocks(values, indices, keys, self._engine.sizes)
         ]
         names = [name for name, _ in parts[0][0]]

@@ -67,6 +67,10 @@ class LimeEngine:
             tf.TensorSpec((None, len(self._index)), tf.bool),
         )
 
+    def prepare(self, *block: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the arguments of a call for one block: samples, target indices and noise keys."""
+        return block
+
     def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
         """Explain one block; see `NativeEngine`."""
         prediction, chosen = (v.numpy() for v in self._predict(tf.constant(x), tf.constant(indices)))

@@ -40,43 +40,34 @@ class NativeEngine:
         self._explain = call.method.build(setting, call.parameters)
         self._explain_layers = None
         self._made = {}
-        self._explained = tf.function(self._run, jit_compile=setting.network.compiles_by_xla or None)
+        asked = call.method.noise
+        self._noise_shape = asked and asked(call.parameters, setting.network.input_shape)
 
-    def _block(self, x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> dict[str, tf.Tensor]:
-        shape = self.call.method.noise and self.call.method.noise(self.call.parameters, x.shape[1:])
-        drawn = () if shape is None else (noise(keys, shape, self.setting.dtype),)
-        return self._explained(x, indices, *drawn)
-
-    def _run(self, x: tf.Tensor, indices: tf.Tensor, *drawn: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _block(self, x: tf.Tensor, indices: tf.Tensor, *drawn: tf.Tensor) -> dict[str, tf.Tensor]:
         block = Block.of(self.setting, x, indices, *drawn)
         explained = self._explain(block)
-        result = {
-            "attribution": explained.attribution,
-            "prediction": block.value,
-            "target": block.indices,
-        }
+        attribution = explained.attribution
+        result = {"attribution": attribution, "prediction": block.value, "target": block.indices}
         if explained.promised is not None:
+            exact = tf.cast(tf.reshape(attribution, (attribution.shape[0], -1)), tf.float64)
             result["promised"] = explained.promised
+            result["total"] = tf.reduce_sum(exact, axis=1)
+            result["magnitude"] = tf.reduce_sum(tf.abs(exact), axis=1)
         return result | explained.ledger
 
-    def _block_layers(self, x: tf.Tensor, indices: tf.Tensor, keys: tf.Tensor) -> list:
+    def _block_layers(self, x: tf.Tensor, indices: tf.Tensor) -> list:
         return self._explain_layers(Block.of(self.setting, x, indices))[1]
 
-    def _compiled(self, function: Callable, size: int) -> Callable:
-        """Return a function of this engine compiled for blocks of a size, once for each size."""
-        key = (function.__name__, size)
+    def _compiled(self, function: Callable, *arguments: np.ndarray, jit: bool) -> Callable:
+        """Return a function of this engine compiled for arguments of these shapes, once for each shape."""
+        key = (function.__name__, len(arguments[0]))
         if key not in self._made:
-            shape = (size, *self.setting.network.input_shape)
-            self._made[key] = compiled(
-                function,
-                tf.TensorSpec(shape, self.setting.dtype),
-                tf.TensorSpec((size,), tf.int32),
-                tf.TensorSpec((size, 2), tf.int32),
-            )
+            specs = (tf.TensorSpec(a.shape, a.dtype) for a in arguments)
+            self._made[key] = compiled(function, *specs, jit=jit)
         return self._made[key]
 
-    def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
-        """Explain one block.
+    def prepare(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the arguments of a call for one block; the noise is drawn here.
 
         Parameters
         ----------
@@ -87,12 +78,25 @@ class NativeEngine:
         keys : numpy.ndarray
             (b, 2) seed and sample index.
         """
-        run = self._compiled(self._block, len(x))
-        return {k: v.numpy() for k, v in run(*map(tf.constant, (x, indices, keys))).items()}
+        if self._noise_shape is None:
+            return x, indices
+        return x, indices, noise(keys, self._noise_shape, self.setting.dtype)
 
-    def layers(
-        self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray
-    ) -> list[tuple[str, dict[str, np.ndarray]]]:
+    def __call__(self, *arguments: np.ndarray) -> dict[str, np.ndarray]:
+        """Explain one block, with the arguments that `prepare` returns.
+
+        Returns
+        -------
+        dict
+            ``attribution`` (b, ...), ``prediction`` and ``target`` (b,); where a sum is promised,
+            ``promised``, and in float64 the ``total`` and ``magnitude`` (sum of sizes) of the attribution;
+            the ledger's totals. Arrays that are read only.
+        """
+        run = self._compiled(self._block, *arguments, jit=self.setting.network.compiles_by_xla)
+        results = run(*map(tf.constant, arguments))
+        return {name: np.asarray(memoryview(value)) for name, value in results.items()}
+
+    def layers(self, x: np.ndarray, indices: np.ndarray) -> list[tuple[str, dict[str, np.ndarray]]]:
         """Return the ledger of every layer for one block, from the last layer to the first.
 
         Raises
@@ -105,8 +109,8 @@ class NativeEngine:
             raise MethodError(f"{self.call.label} keeps no ledger: only the lrp methods do")
         if self._explain_layers is None:
             self._explain_layers = make(self.setting, self.call.parameters)
-        run = self._compiled(self._block_layers, len(x))
-        ledger = run(*map(tf.constant, (x, indices, keys)))
+        run = self._compiled(self._block_layers, x, indices, jit=False)
+        ledger = run(tf.constant(x), tf.constant(indices))
         return [(_text(name), {k: v.numpy() for k, v in entries.items()}) for name, entries in ledger]
 
 

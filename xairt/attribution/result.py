@@ -89,14 +89,16 @@ def _input_long_name(variable: str) -> str:
 
 
 def _sums(computed: dict[str, np.ndarray], sensitivity: float | None) -> status.Sums:
-    flat = computed["attribution"].reshape(len(computed["attribution"]), -1)
-    magnitude = np.abs(flat).sum(axis=1, dtype=np.float64)
     if "promised" not in computed:
-        return status.Sums(None, computed["prediction"], magnitude)
+        return status.Sums(None, computed["prediction"], np.zeros(len(computed["prediction"])))
+    if "total" in computed:
+        total, magnitude = computed["total"], computed["magnitude"]
+    else:
+        flat = computed["attribution"].reshape(len(computed["attribution"]), -1)
+        total, magnitude = (part.sum(axis=1, dtype=np.float64) for part in (flat, np.abs(flat)))
     has_ledger = any(name in computed for name in LEDGER)
-    gap = flat.sum(axis=1, dtype=np.float64) - computed["promised"]
     amount = computed["prediction" if has_ledger else "promised"]
-    return status.Sums(gap, amount, magnitude, sensitivity)
+    return status.Sums(total - computed["promised"], amount, magnitude, sensitivity)
 
 
 def combine(results: Sequence[xr.Dataset]) -> xr.Dataset:

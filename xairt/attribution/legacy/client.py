@@ -277,6 +277,10 @@ class WorkerEngine:
             tf.TensorSpec((None,), tf.int32),
         )
 
+    def prepare(self, *block: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the arguments of a call for one block: samples, target indices and noise keys."""
+        return block
+
     def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
         """Explain one block; see `NativeEngine`. No ledger is kept, and LRP's gap is not known (NaN)."""
         computed = {k: v.numpy() for k, v in self._forward(tf.constant(x), tf.constant(indices)).items()}
