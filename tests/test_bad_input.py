@@ -273,7 +273,7 @@ METHODS = [
     Case("occlusion: parameter 'patch.*' = array", MethodError, "occlusion", {"patch": np.ones((30, 30))}),
     Case("occlusion: parameter 'value' = inf", MethodError, "occlusion", {"value": np.inf}),
     Case(
-        "unknown engine 'innvestigat': use native or innvestigate or lime; did you mean 'innvestigate'",
+        "unknown engine 'innvestigat': use native, innvestigate, deeplift, shap or lime; did you mean 'innvestigate'",
         MethodError,
         options={"engine": "innvestigat"},
     ),

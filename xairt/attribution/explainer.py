@@ -352,7 +352,9 @@ def _check_choices(
     call: MethodCall, baseline: Any, engine: str, dtype: str, batch_size: int | None, python: str | None
 ) -> None:
     if engine not in ENGINES:
-        raise MethodError(f"unknown engine '{engine}': use {' or '.join(ENGINES)}{suggest(engine, ENGINES)}")
+        raise MethodError(
+            f"unknown engine '{engine}': use {', '.join(ENGINES[:-1])} or {ENGINES[-1]}{suggest(engine, ENGINES)}"
+        )
     if engine not in call.method.engines:
         raise MethodError(f"{call.label} has no engine '{engine}': use engine='{call.method.engines[0]}'")
     if dtype not in DTYPES:

@@ -59,7 +59,7 @@ def innvestigate(setting: Setting, call: Any) -> Order:
     Raises
     ------
     UnsupportedLayerError
-        If a layer cannot be handed over, or reads one tensor twice.
+        If a layer cannot be handed over, or iNNvestigate does not explain it as it defines LRP.
     MethodError
         If the package has no such variant of the method.
     EngineError
@@ -114,6 +114,7 @@ def shap(setting: Setting, call: Any) -> Order:
     """
     graph = setting.network.require_graph()
     parameters = call.parameters.model_dump()
+    parameters.pop("coalition_seed", None)  # the package draws with the seed of the call
     if parameters.pop("groups", None) is not None:
         raise MethodError(
             f"{call.label}: engine 'shap' takes every input by itself: leave groups out, or use engine='native'"
