@@ -137,7 +137,7 @@ def test_example_of_a_composite_is_read_alike_in_python_and_yaml(tmp_path):
     python, yaml = (
         re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1] for language in ("python", "yaml")
     )
-    given = eval(re.search(r"rules=(\[.*\])\)", python, re.DOTALL)[1])
+    given = eval(re.search(r"rules=(\[.*\]),?\s*\)", python, re.DOTALL)[1])
     (tmp_path / "rules.yaml").write_text(yaml, encoding="utf-8")
     read_rules = resolve("lrp.composite", {"rules": tmp_path / "rules.yaml"}).parameters.rules
     assert resolve("lrp.composite", {"rules": given}).parameters.rules == read_rules[:2]
