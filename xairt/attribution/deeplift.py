@@ -27,9 +27,9 @@ from xairt.models.graph.nodes import (
     Graph,
     Linear,
     MaxPool,
-    Operation,
     Source,
     pull_back,
+    pull_back_each,
 )
 
 NONLINEAR = Activation | MaxPool | GlobalMax
@@ -239,8 +239,8 @@ class DifferencePass:
             return [_twice(max_pool_back(node.op, now[i], before[i], plus))]
         if not isinstance(node.op, Linear):
             zeros = [self._zeros(i, plus) for i in node.inputs]
-            back = _routed(node.op, zeros, plus)
-            other = back if plus is minus else _routed(node.op, zeros, minus)
+            back = pull_back_each(node.op.forward, zeros, plus)
+            other = back if plus is minus else pull_back_each(node.op.forward, zeros, minus)
             return list(zip(back, other, strict=True))
         kernel, (i,) = self.evaluator.kernels[position], node.inputs
         if plus is minus:
@@ -324,14 +324,6 @@ def _credit(arriving: dict[int, Pair], position: int, pair: Pair) -> None:
     arriving[position] = (total, total if plus is minus and more is less else minus + less)
 
 
-def _routed(op: Operation, zeros: list[tf.Tensor], arriving: tf.Tensor) -> list[tf.Tensor]:
-    """Return the transposed linear map of a route, sum or concatenation for each of its inputs."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(zeros)
-        result = op.forward(*zeros)
-    return tape.gradient(result, zeros, output_gradients=arriving)
-
-
 # --------------------------------------------------------------------------- methods
 
 
@@ -360,7 +352,7 @@ def _over_baselines(setting: Setting, back: DifferencePass) -> BlockMethod:
         numbers, at_once = tf.constant(np.maximum(table, 0)), table.shape[1]
         indices = tf.repeat(block.indices, at_once)
         now = {i: tf.repeat(block.values[i], at_once, axis=0) for i in needed}
-        start = _slopes(setting.target, tuple(now[i] for i in outputs), indices)
+        start = setting.target.slopes(tuple(now[i] for i in outputs), indices)
         total, expected = tf.zeros_like(block.x), tf.zeros((n_samples,), setting.dtype)
         for k in tf.range(len(table)):
             before = {i: _tiled(v, n_samples) for i, v in at_baselines(numbers[k]).items()}
@@ -397,15 +389,6 @@ def _values_at_baselines(
 def _tiled(values: tf.Tensor, n_samples: int) -> tf.Tensor:
     """Return values (c, ...) once for each sample, (n_samples * c, ...)."""
     return tf.reshape(tf.repeat(values[None], n_samples, axis=0), (-1, *values.shape[1:]))
-
-
-def _slopes(target: Target, outputs: tuple[tf.Tensor, ...], indices: tf.Tensor) -> list[tf.Tensor]:
-    """Return the derivative of the explained scalar by each output."""
-    outputs = tuple(tf.identity(output) for output in outputs)  # two outputs may be one tensor
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(outputs)
-        value = target.select(outputs, indices)
-    return tape.gradient(value, outputs, unconnected_gradients="zero")
 
 
 def require_affine(target: Target, shapes: tuple[tuple[int, ...], ...], dtype: str) -> None:
@@ -459,13 +442,13 @@ def _elementwise(op: Activation, shape: tuple[int, ...]) -> bool:
 
 
 rescale = _method(reveal_cancel=False)
-"""Rescale (Shrikumar et al. 2017, arXiv:1704.02685, section 3.5.1): multipliers are mean slopes.
+"""Rescale (Shrikumar et al. 2017, arXiv:1704.02685, section 3.5.2): multipliers are mean slopes.
 
 Attributions sum to f(x) - f(baseline); with a set of baselines they are the mean over the set.
 """
 
 reveal_cancel = _method(reveal_cancel=True)
-"""RevealCancel (Shrikumar et al. 2017, section 3.5.2): the parts of a difference that raise and that lower a
+"""RevealCancel (Shrikumar et al. 2017, section 3.5.3): the parts of a difference that raise and that lower a
 pre-activation have multipliers of their own, the mean of their effects in both orders.
 
 Attributions sum to f(x) - f(baseline); with a set of baselines they are the mean over the set.

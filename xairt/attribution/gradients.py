@@ -104,7 +104,6 @@ def mean_gradient(
     tuple of tf.Tensor
         One (b, ...) for each tensor where the front ends; see `to_input` for the way to the input.
     """
-    _, rest = setting.front_and_rest
     n_samples = indices.shape[0]
     groups, size = weights.shape
     table = chunks(groups, max(1, setting.rows // (n_samples * size)))
@@ -116,15 +115,21 @@ def mean_gradient(
     total = tuple(tf.zeros((n_samples, *shape), setting.dtype) for shape in shapes)
     for k in tf.range(len(table)):
         rows = tuple(tf.reshape(v, (-1, *v.shape[2:])) for v in cuts(numbers[k]))
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(rows)
-            value = setting.target.select(rest(*rows), repeated)
-        slopes = tape.gradient(value, rows, unconnected_gradients="zero")
+        slopes = slopes_behind(setting, rows, repeated)
         by_sample = (tf.reshape(s, (n_samples, -1, *s.shape[1:])) for s in slopes)
         total = tuple(
             t + tf.einsum("c,bc...->b...", parts[k], s) for t, s in zip(total, by_sample, strict=True)
         )
     return total
+
+
+def slopes_behind(setting: Setting, cut: tuple[tf.Tensor, ...], indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Return the derivative of the explained scalar by the tensors (rows, ...) where the affine front ends."""
+    _, rest = setting.front_and_rest
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(cut)
+        value = setting.target.select(rest(*cut), indices)
+    return tape.gradient(value, cut, unconnected_gradients="zero")
 
 
 def to_input(setting: Setting, x: tf.Tensor, slopes: tuple[tf.Tensor, ...]) -> tf.Tensor:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from xairt.attribution import coalitions, deeplift
 from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks
-from xairt.attribution.gradients import to_input
+from xairt.attribution.gradients import slopes_behind, to_input
 from xairt.attribution.groups import GroupedParameters, group_index
 from xairt.attribution.parameters import Parameters
 from xairt.errors import MethodError
@@ -68,10 +68,7 @@ def gradient(setting: Setting, parameters: GradientParameters) -> BlockMethod:
         end, indices, total = front(block.x), tf.repeat(block.indices, table.shape[1]), tf.zeros_like(block.x)
         for k in tf.range(len(table)):
             rows = tuple(_between(tf.gather(s, which[k]), e, t[k]) for s, e in zip(starts, end, strict=True))
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(rows)
-                value = setting.target.select(rest(*rows), indices)
-            slopes = tape.gradient(value, rows, unconnected_gradients="zero")
+            slopes = slopes_behind(setting, rows, indices)
             difference = block.x[:, None] - tf.gather(baselines, which[k])
             back = to_input(setting, tf.reshape(difference, (-1, *shape)), slopes)
             total += tf.einsum("c,bc...->b...", weights[k], difference * tf.reshape(back, difference.shape))

@@ -16,6 +16,7 @@ import tensorflow as tf
 from xairt.attribution.network import Network
 from xairt.attribution.parameters import as_array, one_line
 from xairt.errors import DataError
+from xairt.models.graph.nodes import pull_back_each
 
 TargetLike = None | int | Sequence[int] | np.ndarray | Callable
 """None, an output's index, an index per sample, or a function from the outputs to one scalar per sample."""
@@ -104,6 +105,19 @@ class Target:
         if self.kind in ("callable", "index"):
             return indices
         return tf.argmax(self._flat(outputs), axis=1, output_type=tf.int32)
+
+    def slopes(
+        self,
+        outputs: tuple[tf.Tensor, ...],
+        indices: tf.Tensor,
+        start: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    ) -> list[tf.Tensor]:
+        """Return the derivative of `start` of the explained scalar by each output, shaped like it."""
+        return pull_back_each(
+            lambda *values: start(self.select(values, indices)),
+            outputs,
+            tf.ones(outputs[0].shape[:1], outputs[0].dtype),
+        )
 
     def _flat(self, outputs: tuple[tf.Tensor, ...]) -> tf.Tensor:
         return tf.reshape(outputs[0], (-1, self.n_outputs))

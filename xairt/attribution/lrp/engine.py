@@ -17,10 +17,10 @@ from xairt.models.graph.nodes import (
     Evaluator,
     Linear,
     Node,
-    Operation,
     Source,
     ZeroPad,
     pull_back,
+    pull_back_each,
 )
 
 LEDGER = ("absorbed_by_bias", "lost_to_stabiliser", "lost_to_empty_pot")
@@ -179,7 +179,7 @@ class RelevancePass:
         if isinstance(node.op, Activation):
             return [arriving], None
         kept = _padding(node.op, inputs[0], arriving) if isinstance(node.op, ZeroPad) else None
-        return _routed(node.op, inputs, arriving), kept
+        return pull_back_each(node.op.forward, inputs, arriving), kept
 
     def _linear(
         self, position: int, a: tf.Tensor, product: tf.Tensor, arriving: tf.Tensor
@@ -264,7 +264,7 @@ class RelevancePass:
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """Share relevance over branches in proportion to their values (z rule)."""
         per_unit, kept = self._divide(Pot(()), arriving, op.forward(*inputs), None)
-        back = _routed(op, inputs, per_unit)
+        back = pull_back_each(op.forward, inputs, per_unit)
         return [value * b for value, b in zip(inputs, back, strict=True)], kept
 
 
@@ -272,15 +272,6 @@ def totals(ledger: list[tuple[str, dict[str, tf.Tensor]]], like: tf.Tensor) -> d
     """Return the ledger's entries summed over layers, each (samples,) as `like`."""
     nothing = tf.zeros_like(like)
     return {name: sum((entries[name] for _, entries in ledger), nothing) for name in LEDGER}
-
-
-def _routed(op: Operation, inputs: list[tf.Tensor], arriving: tf.Tensor) -> list[tf.Tensor]:
-    """Return the vector-Jacobian product for each input; one tensor may be several of the inputs."""
-    inputs = [tf.identity(value) for value in inputs]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(inputs)
-        result = op.forward(*inputs)
-    return tape.gradient(result, inputs, output_gradients=arriving)
 
 
 def _padding(op: ZeroPad, a: tf.Tensor, arriving: tf.Tensor) -> dict[str, tf.Tensor]:

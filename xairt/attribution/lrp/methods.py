@@ -210,11 +210,7 @@ def start_relevance(
     For an index that is the explained output alone; for a mean over a region it is the region's
     values divided by their number. `start` (identity, or ReLU) is applied to the target.
     """
-    outputs = tuple(tf.identity(output) for output in outputs)  # two outputs may be one tensor
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(outputs)
-        target = start(setting.target.select(outputs, indices))
-    slopes = tape.gradient(target, outputs, unconnected_gradients="zero")
+    slopes = setting.target.slopes(outputs, indices, start)
     return [output * slope for output, slope in zip(outputs, slopes, strict=True)]
 
 

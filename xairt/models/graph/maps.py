@@ -9,7 +9,7 @@ operations that have both.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -24,6 +24,17 @@ def pull_back(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, upstream
         tape.watch(x)
         y = function(x)
     return tape.gradient(y, x, output_gradients=upstream)
+
+
+def pull_back_each(
+    function: Callable[..., tf.Tensor], inputs: Sequence[tf.Tensor], upstream: tf.Tensor
+) -> list[tf.Tensor]:
+    """Return the vector-Jacobian product for each of several inputs; one tensor may be several of them."""
+    inputs = [tf.identity(value) for value in inputs]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        y = function(*inputs)
+    return tape.gradient(y, inputs, output_gradients=upstream, unconnected_gradients="zero")
 
 
 def pool(

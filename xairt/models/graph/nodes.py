@@ -40,6 +40,7 @@ from xairt.models.graph.maps import (
     Weighted,
     pool,
     pull_back,
+    pull_back_each,
 )
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "Weighted",
     "ZeroPad",
     "pull_back",
+    "pull_back_each",
 ]
 
 NONNEGATIVE_ACTIVATIONS = ("relu", "sigmoid", "softmax", "softplus", "exponential", "hard_sigmoid", "relu6")
