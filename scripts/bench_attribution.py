@@ -2,23 +2,24 @@
 
     python scripts/bench_attribution.py [--model NAME|PATH|smerf-complex] [--methods gradient --methods lrp.z ...]
 
-Each engine runs in a process of its own, one after the other; a peer package runs there without the pipes
-that connect it to xairt otherwise. Every method is called warm with several numbers of samples per call; the
-best of the repeats counts. Printed are samples per second: ours, the peer's best, their ratio, the peer with
-one sample per call, and the floor: what the multiply-adds of one sample would take in the largest matrix
-product that the machine was seen to do. Let nothing else run meanwhile: a busy core halves every figure.
+Each engine has a process of its own, and they take turns, method by method, so that a change in the machine's
+speed meets all of them. A peer package is asked there directly, without the pipes that connect it to xairt
+otherwise. Every method is called warm with several numbers of samples per call; the best of the repeats counts.
+Printed are samples per second: ours, the peer's best, their ratio, both with one sample per call, and the
+floor: what the multiply-adds of one sample would take in the largest matrix product that the machine was seen
+to do. Let nothing else run meanwhile: a busy core halves every figure.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import multiprocessing
 import os
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,46 +28,59 @@ import typer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-SIZES = (1, 64, 1024, 4096, 16384)
-LONGEST_CALL = 6.0
-"""Seconds: larger calls are not tried."""
+SIZES = (1, 16, 64, 256, 1024, 4096, 16384)
+LONGEST_CALL = 1.0
+"""Seconds: once a call took longer, more samples per call are not tried."""
 
-MEASURED_SECONDS, REPEATS = 1.0, 3
+ROUNDS, REPEATS, MEASURED_SECONDS = 3, 3, 0.4
 BACKGROUNDS, COALITIONS = 100, 10_000
 
-METHODS = {
-    "gradient": lambda front, rest, n: 2 * (front + rest),
-    "input_t_gradient": lambda front, rest, n: 2 * (front + rest),
-    "lrp.z": lambda front, rest, n: 2 * (front + rest),
-    "lrp.epsilon": lambda front, rest, n: 2 * (front + rest),
-    "lrp.w_square": lambda front, rest, n: 2 * (front + rest),
-    "lrp.flat": lambda front, rest, n: 2 * (front + rest),
-    "lrp.alpha_1_beta_0": lambda front, rest, n: 4 * front + 3 * rest,
-    "lrp.alpha_1_beta_0_IB": lambda front, rest, n: 4 * front + 3 * rest,
-    "lrp.alpha_2_beta_1": lambda front, rest, n: 7 * front + 5 * rest,
-    "lrp.alpha_2_beta_1_IB": lambda front, rest, n: 7 * front + 5 * rest,
-    "lrp.z_plus": lambda front, rest, n: 4 * front + 3 * rest,
-    "lrp.z_plus_fast": lambda front, rest, n: 3 * (front + rest),
-    "lrp.sequential_preset_a": lambda front, rest, n: 2 * (front + rest),
-    "lrp.sequential_preset_b": lambda front, rest, n: 2 * (front + rest),
-    "lrp.sequential_preset_a_flat": lambda front, rest, n: 2 * (front + rest),
-    "lrp.sequential_preset_b_flat": lambda front, rest, n: 2 * (front + rest),
-    "deep_taylor": lambda front, rest, n: 4 * front + 3 * rest,
-    "integrated_gradients": lambda front, rest, n: 2 * front + 64 * 2 * rest,
-    "smoothgrad": lambda front, rest, n: (64 / 2 + 2) * front + 64 * 2 * rest,
-    "deeplift.rescale": lambda front, rest, n: 2 * (front + rest),
-    "deeplift.reveal_cancel": lambda front, rest, n: 8 * (front + rest),
-    "shap.deep": lambda front, rest, n: (1 + BACKGROUNDS) * (front + rest),
-    "shap.kernel": lambda front, rest, n: COALITIONS * (front + rest),
-    "occlusion": lambda front, rest, n: front + n * rest,
+METHODS: dict[str, tuple[float, float]] = {
+    "gradient": (2, 2),
+    "input_t_gradient": (2, 2),
+    "lrp.z": (2, 2),
+    "lrp.epsilon": (2, 2),
+    "lrp.w_square": (2, 2),
+    "lrp.flat": (2, 2),
+    "lrp.alpha_1_beta_0": (4, 3),
+    "lrp.alpha_1_beta_0_IB": (4, 3),
+    "lrp.alpha_2_beta_1": (9, 5),
+    "lrp.alpha_2_beta_1_IB": (9, 5),
+    "lrp.z_plus": (4, 3),
+    "lrp.z_plus_fast": (3, 3),
+    "lrp.sequential_preset_a": (2, 2),
+    "lrp.sequential_preset_b": (2, 2),
+    "lrp.sequential_preset_a_flat": (2, 2),
+    "lrp.sequential_preset_b_flat": (2, 2),
+    "deep_taylor": (4, 3),
+    "integrated_gradients": (2, 2 * 64),
+    "smoothgrad": (2 + 64 / 2, 2 * 64),
+    "deeplift.rescale": (2, 2),
+    "deeplift.reveal_cancel": (4, 4),
+    "shap.deep": (1 + BACKGROUNDS, 1 + BACKGROUNDS),
+    "shap.kernel": (COALITIONS / 2, COALITIONS),
+    "occlusion": (1, np.nan),
 }
-"""Multiply-adds per sample by those of the affine front, of the rest, and the number of inputs.
+"""How often one sample needs each weight of the affine front, and each weight behind it.
 
-Of the presets the convolutions are counted like the dense layers, so their floor is too high for networks
-with convolutions.
+Occlusion needs the latter once per input. Of the presets the convolutions are counted like the dense layers,
+so their floor is too high for networks with convolutions.
 """
 
 PARAMETERS = {"shap.kernel": {"nsamples": COALITIONS}}
+
+PEERS = {
+    "innvestigate": "innvestigate",
+    "deeplift": "deeplift",
+    "deeplift (worker)": "deeplift",
+    "shap": "shap",
+}
+"""Column name: engine. DeepLIFT as the package is, and as xairt's worker calls it, with operations reused."""
+
+# --------------------------------------------------------------------------- in the processes of the engines
+
+HELD: dict[str, Any] = {}
+"""What a process keeps between its tasks."""
 
 
 def load(model: str):
@@ -82,106 +96,50 @@ def samples(shape: tuple[int, ...], n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, *shape), dtype=np.float32)
 
 
-def request(method: str) -> dict[str, Any]:
-    """Return the method's parameters and, where it needs them, a baseline."""
-    return PARAMETERS.get(method, {})
+def baseline(method: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the samples that a method compares with: many for shap.deep, zeros otherwise."""
+    return samples(shape, BACKGROUNDS, seed=1) if method == "shap.deep" else np.zeros((1, *shape), np.float32)
 
 
-def best_rates(call: Callable[[np.ndarray], Any], x: np.ndarray) -> dict[int, float]:
+def best_rates(call: Callable[[np.ndarray], Any], sizes: list[int]) -> dict[int, float]:
     """Return samples per second for each number of samples per call, best of several repeats, warm."""
     rates: dict[int, float] = {}
-    for n in (n for n in SIZES if n <= len(x)):
-        if rates and n / max(rates.values()) > LONGEST_CALL:
-            break
-        call(x[:n])
+    for n in sizes:
+        x = HELD["samples"][:n]
+        call(x)
         took, begin = [], time.perf_counter()
         while len(took) < REPEATS or time.perf_counter() - begin < MEASURED_SECONDS:
             start = time.perf_counter()
-            call(x[:n])
+            call(x)
             took.append(time.perf_counter() - start)
         rates[n] = n / min(took)
+        if min(took) > LONGEST_CALL:
+            break
     return rates
 
 
-def measure_native(model: str, methods: list[str]) -> dict[str, dict[int, float]]:
+def open_native(model: str) -> tuple[int, int, tuple[int, ...]]:
+    """Load the model; return its multiply-adds in the affine front and behind it, and a sample's shape."""
+    from xairt.models.graph import convert
+
+    logging.getLogger("xairt").setLevel(logging.ERROR)
+    HELD["model"], graph = load(model), convert(load(model))
+    HELD["samples"] = samples(graph.input_shape, SIZES[-1])
+    front = graph.multiply_adds(graph.affine)
+    return front, graph.multiply_adds() - front, graph.input_shape
+
+
+def time_native(method: str, sizes: list[int]) -> dict[int, float]:
     """Return the rates of the native engine."""
     import xairt
 
-    network, found = load(model), {}
-    x = samples(network.input_shape[1:], SIZES[-1])
-    for method in methods:
-        baseline = samples(x.shape[1:], BACKGROUNDS, seed=1) if method == "shap.deep" else None
-        explain = xairt.explainer(network, method, baseline=baseline, **request(method))
-        found[method] = best_rates(explain, x)
-        log(f"native {method}: {max(found[method].values()):.0f}/s")
-    return found
-
-
-def write_orders(model: str, engine: str, methods: list[str], folder: Path) -> list[str]:
-    """Write what the peer needs to build its explainers; return the methods that it has."""
-    from xairt.attribution import engines
-    from xairt.attribution.blocks import Setting
-    from xairt.attribution.legacy import orders
-    from xairt.attribution.network import Network
-    from xairt.attribution.registry import resolve
-    from xairt.attribution.targets import Target
-    from xairt.errors import XairtError
-
-    network, written = Network.of(load(model)), []
-    for method in methods:
-        call = resolve(method, request(method))
-        if call.method.name not in engines.PEERS[engine].methods:
-            continue
-        if engine in call.method.conventions:
-            call = resolve(method, request(method), engine)
-        count = BACKGROUNDS if method == "shap.deep" else 1
-        background = samples(network.input_shape, count, seed=1) * (count > 1)
-        cells = np.indices(network.input_shape)
-        setting = Setting(network, Target.of(0, network), background, "float32", cells, call.convention)
-        try:
-            order = getattr(orders, engine)(setting, call)
-        except XairtError as error:
-            log(f"{engine} {method}: {error}")
-            continue
-        header = {"layers": order.layers, "name": order.name, "parameters": order.parameters}
-        (folder / f"{method}.json").write_text(json.dumps(header))
-        np.savez(folder / f"{method}.npz", *order.weights, background)
-        written.append(method)
-    return written
-
-
-def measure_peer(engine: str, methods: list[str], shape: tuple[int, ...], folder: Path):
-    """Return the rates of a peer package, asked directly."""
-    from xairt.attribution.legacy.worker import Explainers
-
-    explainers, found, x = Explainers(engine), {}, samples(shape, SIZES[-1])
-    for method in methods:
-        header = json.loads((folder / f"{method}.json").read_text())
-        with np.load(folder / f"{method}.npz") as stored:
-            arrays = [stored[name] for name in stored.files]
-        explainers.build(key=method, arrays=arrays, seed=0, **header)
-
-        def call(rows: np.ndarray, method: str = method) -> np.ndarray:
-            zeros = np.zeros(len(rows), np.int32)
-            return explainers.analyze(method, rows, zeros, zeros)
-
-        found[method] = best_rates(call, x)
-        log(f"{engine} {method}: {max(found[method].values()):.0f}/s")
-        explainers.forget(method)
-    return found
-
-
-def multiply_adds(model: str) -> tuple[int, int, list[int]]:
-    """Return the multiply-adds of one sample in the affine front and behind it, and its shape."""
-    from xairt.models.graph import convert
-    from xairt.models.graph.nodes import Linear
-
-    graph = convert(load(model))
-    counts = {True: 0, False: 0}
-    for position, node in enumerate(graph.nodes):
-        if isinstance(node.op, Linear) and node.op.kernel.ndim > 1:
-            counts[position in graph.affine] += int(node.op.kernel.size * np.prod(node.shape[:-1], dtype=int))
-    return counts[True], counts[False], list(graph.input_shape)
+    model = HELD["model"]
+    references = (
+        baseline(method, model.input_shape[1:]) if method.startswith(("shap.", "deeplift.")) else None
+    )
+    return best_rates(
+        xairt.explainer(model, method, baseline=references, **PARAMETERS.get(method, {})), sizes
+    )
 
 
 def measured_product() -> float:
@@ -200,103 +158,165 @@ def measured_product() -> float:
     return best
 
 
+def order(engine: str, method: str) -> tuple[dict[str, Any], list[np.ndarray]] | None:
+    """Return what a peer needs to build its explainer; None where it has none, with a line that says why."""
+    from xairt.attribution.blocks import Setting
+    from xairt.attribution.engines import PEERS as KNOWN
+    from xairt.attribution.legacy import orders
+    from xairt.attribution.network import Network
+    from xairt.attribution.registry import resolve
+    from xairt.attribution.targets import Target
+    from xairt.errors import XairtError
+
+    network, call = Network.of(HELD["model"]), resolve(method, PARAMETERS.get(method, {}))
+    if call.method.name not in KNOWN[engine].methods:
+        return None
+    if engine in call.method.conventions:
+        call = resolve(method, PARAMETERS.get(method, {}), engine)
+    references, cells = baseline(method, network.input_shape), np.indices(network.input_shape)
+    setting = Setting(network, Target.of(0, network), references, "float32", cells, call.convention)
+    try:
+        made = getattr(orders, engine)(setting, call)
+    except XairtError as error:
+        log(f"{engine} {method}: {error}")
+        return None
+    return {"layers": made.layers, "name": made.name, "parameters": made.parameters}, [
+        *made.weights,
+        references,
+    ]
+
+
+def open_peer(peer: str, shape: tuple[int, ...]) -> None:
+    """Import a peer package."""
+    from xairt.attribution.legacy import worker
+
+    if peer == "deeplift":
+        worker.reuse_task_operations = lambda v1, layer: None
+    HELD["samples"], HELD["explainers"] = samples(shape, SIZES[-1]), worker.Explainers(PEERS[peer])
+
+
+def build_peer(method: str, header: dict[str, Any], arrays: list[np.ndarray]) -> None:
+    """Let the peer package build its explainer, in place of the one before."""
+    for known in list(HELD["explainers"].made):
+        HELD["explainers"].forget(known)
+    HELD["explainers"].build(key=method, arrays=arrays, seed=0, **header)
+
+
+def time_peer(method: str, sizes: list[int]) -> dict[int, float]:
+    """Return the rates of a peer package, asked directly."""
+
+    def call(rows: np.ndarray) -> np.ndarray:
+        zeros = np.zeros(len(rows), np.int32)
+        return HELD["explainers"].analyze(method, rows, zeros, zeros)
+
+    return best_rates(call, sizes)
+
+
+# --------------------------------------------------------------------------- in the process that directs them
+
+
 def log(text: str) -> None:
     """Write progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
-def in_process(**task: Any) -> Any:
-    """Run a task of `TASKS` in a process of its own and return its JSON result."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as answer:
-        command = [sys.executable, __file__, "--task", json.dumps(task), "--answer", answer.name]
-        subprocess.run(command, check=True, stderr=None)
-        return json.loads(Path(answer.name).read_text())
+class Processes:
+    """The engines' processes, which start when they are first asked."""
+
+    def __init__(self, model: str, peers: list[str]) -> None:
+        self.peers, self.pools = peers, {}
+        *self.multiply_adds, self.shape = self.ask("native", open_native, model)
+
+    def ask(self, name: str, task: Callable, *arguments: Any) -> Any:
+        """Carry out a task in the process of an engine and return its result."""
+        if name not in self.pools:
+            self.pools[name] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            if name != "native":
+                self.ask(name, open_peer, name, self.shape)
+        return self.pools[name].submit(task, *arguments).result()
+
+    def rates(self, method: str) -> dict[str, dict[int, float]]:
+        """Return the rates of every engine that has a method; they take turns."""
+        found: dict[str, dict[int, float]] = {"native": {}}
+        for peer in self.peers:
+            made = self.ask("native", order, PEERS[peer], method)
+            if made is not None:
+                self.ask(peer, build_peer, method, *made)
+                found[peer] = {}
+        for _ in range(ROUNDS):
+            for name, best in found.items():
+                rates = self.ask(
+                    name, time_native if name == "native" else time_peer, method, sizes_for(best)
+                )
+                best.update({n: max(rate, best.get(n, 0)) for n, rate in rates.items()})
+        log(method + ": " + ", ".join(f"{name} {max(best.values()):.4g}/s" for name, best in found.items()))
+        return found
 
 
-TASKS: dict[str, Callable[..., Any]] = {
-    "native": measure_native,
-    "orders": write_orders,
-    "peer": measure_peer,
-    "count": multiply_adds,
-    "product": measured_product,
-}
+def sizes_for(known: dict[int, float]) -> list[int]:
+    """Return the numbers of samples per call to try: all at first, then 1 and the two best."""
+    return sorted({1, *sorted(known, key=known.get)[-2:]}) if known else list(SIZES)
 
 
-def carry_out(task: dict[str, Any]) -> Any:
-    """Carry out a task of this process."""
-    name = task.pop("name")
-    if "folder" in task:
-        task["folder"] = Path(task["folder"])
-    return TASKS[name](**task)
-
-
-def table(found: dict[str, dict[str, dict[str, float]]], counts, product: float):
-    """Return the printed table."""
-    from rich.table import Table
-
-    made = Table(title=f"samples per second; floor at {2 * product / 1e9:.0f} GFLOP/s")
-    for name in (
-        "method",
-        "ours",
-        "at",
-        "peer",
-        "its best",
-        "at",
-        "ratio",
-        "peer, 1 per call",
-        "floor",
-        "ours/floor",
-    ):
-        made.add_column(name, justify="left" if name in ("method", "peer") else "right", no_wrap=True)
-    for method, ours in found["native"].items():
-        at, rate = max(ours.items(), key=lambda item: item[1])
-        floor = product / METHODS[method](*counts)
-        peers = {e: rates[method] for e, rates in found.items() if e != "native" and method in rates}
-        for peer, rates in peers.items() or [("", {})]:
-            best = max(rates.items(), key=lambda item: item[1]) if rates else ("", float("nan"))
-            cells = (
-                [f"{best[1]:,.1f}", best[0], f"{rate / best[1]:.2f}", f"{rates['1']:,.1f}"]
-                if rates
-                else [""] * 4
+def rows(method: str, found: dict[str, dict[int, float]], floor: float) -> list[list[str]]:
+    """Return the printed rows of a method, one for each peer."""
+    at, ours = max(found["native"].items(), key=lambda item: item[1])
+    first = [method, f"{ours:,.1f}", str(at), f"{found['native'][1]:,.1f}"]
+    last = [f"{floor:,.0f}", f"{ours / floor:.2f}"]
+    made = []
+    for peer, rates in found.items():
+        if peer != "native":
+            at, best = max(rates.items(), key=lambda item: item[1])
+            made.append(
+                [*first, peer, f"{best:,.1f}", str(at), f"{ours / best:.2f}", f"{rates[1]:,.1f}", *last]
             )
-            made.add_row(method, f"{rate:,.1f}", at, peer, *cells, f"{floor:,.0f}", f"{rate / floor:.2f}")
-    return made
+    return made or [[*first, *[""] * 5, *last]]
+
+
+COLUMNS = (
+    "method",
+    "ours",
+    "at",
+    "1 per call",
+    "peer",
+    "its best",
+    "at",
+    "ratio",
+    "1 per call",
+    "floor",
+    "ours/floor",
+)
 
 
 def main(
     model: Annotated[str, typer.Option(help="registry name, path, or smerf-complex")] = "mamalakis2022-sst",
     methods: Annotated[list[str] | None, typer.Option(help="method; repeat for several")] = None,
-    engines: Annotated[list[str] | None, typer.Option(help="peer; repeat for several")] = None,
+    peers: Annotated[list[str] | None, typer.Option(help="peer; repeat for several")] = None,
     output: Annotated[Path | None, typer.Option(help="write all rates as JSON here")] = None,
-    task: Annotated[str | None, typer.Option(hidden=True)] = None,
-    answer: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Time attribution methods against the packages that have them."""
-    if task is not None:
-        answer.write_text(json.dumps(carry_out(json.loads(task))))
-        return
     from rich.console import Console
+    from rich.table import Table
 
-    chosen = methods or list(METHODS)
-    unknown = [m for m in chosen if m not in METHODS]
-    if unknown:
-        raise typer.BadParameter(
-            f"{unknown[0]} has no known count of multiply-adds: use {', '.join(METHODS)}"
-        )
-    *counts, shape = in_process(name="count", model=model)
-    found = {"native": in_process(name="native", model=model, methods=chosen)}
-    products = [in_process(name="product")]
-    for engine in engines or ("innvestigate", "deeplift", "shap"):
-        with tempfile.TemporaryDirectory() as folder:
-            known = in_process(name="orders", model=model, engine=engine, methods=chosen, folder=folder)
-            if known:
-                found[engine] = in_process(
-                    name="peer", engine=engine, methods=known, shape=shape, folder=folder
-                )
-    products.append(in_process(name="product"))
+    for kind, asked, known in (("method", methods, METHODS), ("peer", peers, PEERS)):
+        for name in asked or ():
+            if name not in known:
+                raise typer.BadParameter(f"no {kind} '{name}' here: use {', '.join(known)}")
+    processes = Processes(model, peers or list(PEERS))
+    products = [processes.ask("native", measured_product)]
+    found = {method: processes.rates(method) for method in methods or METHODS}
+    products.append(processes.ask("native", measured_product))
     if output:
         output.write_text(json.dumps({"model": model, "rates": found, "multiply_adds_per_second": products}))
-    Console(width=150).print(table(found, (*counts, int(np.prod(shape))), statistics.fmean(products)))
+    table = Table(title=f"samples per second; floor at {2 * max(products) / 1e9:.0f} GFLOP/s")
+    for i, name in enumerate(COLUMNS):
+        table.add_column(name, justify="left" if i in (0, 4) else "right", no_wrap=True)
+    n_inputs = int(np.prod(processes.shape))
+    for method, rates in found.items():
+        uses = [n_inputs if np.isnan(f) else f for f in METHODS[method]]
+        for cells in rows(method, rates, max(products) / float(np.dot(uses, processes.multiply_adds))):
+            table.add_row(*cells)
+    Console(width=170).print(table)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,14 @@ def test_blocks_hold_the_rows_that_fit(rows, evaluations):
     assert blocks.block_sizes(2 * rows, evaluations)[1] >= many
 
 
+@pytest.mark.parametrize("evaluations", [1, 64])
+def test_small_blocks_hold_few_samples_of_a_costly_network(evaluations):
+    cheap, costly = (blocks.block_sizes(1024, evaluations, n) for n in (2**19, 2**27))
+    assert cheap == blocks.block_sizes(1024, evaluations)
+    assert costly[0] == 1
+    assert costly[1] == cheap[1]
+
+
 @pytest.mark.parametrize(("n", "at_once"), [(1, 1), (7, 3), (8, 4), (5, 100)])
 def test_chunks_hold_every_number_once(n, at_once):
     table = blocks.chunks(n, at_once)

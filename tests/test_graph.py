@@ -423,3 +423,21 @@ def test_the_graph_keeps_its_weights_when_the_model_changes():
     model.set_weights([0 * w for w in model.get_weights()])
     np.testing.assert_array_equal(evaluator(x)[0], before)
     assert np.any(before)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (lambda: L.Conv2D(5, 3), 6 * 6 * 3 * 3 * 4 * 5),
+        (lambda: L.Conv2D(6, 3, groups=2, padding="same"), 8 * 8 * 3 * 3 * 2 * 6),
+        (lambda: L.DepthwiseConv2D(3, depth_multiplier=2), 6 * 6 * 3 * 3 * 4 * 2),
+        (lambda: L.Conv2DTranspose(5, 2, strides=2), 8 * 8 * 2 * 2 * 4 * 5),
+        (L.BatchNormalization, 0),
+    ],
+)
+def test_multiply_adds(layer, expected):
+    model = tf.keras.Sequential([L.InputLayer((8, 8, 4)), layer(), L.GlobalMaxPool2D(), L.Dense(2)])
+    graph = convert(model)
+    dense = graph.nodes[graph.outputs[0]].op.kernel.size
+    assert graph.multiply_adds() == expected + dense
+    assert graph.multiply_adds(graph.affine) == expected

@@ -20,6 +20,9 @@ MOST_ROWS = 4096
 FEW_ROWS, FEW_SAMPLES = 1024, 64
 """Rows and samples of the small blocks that serve requests of few samples."""
 
+FEW_MULTIPLY_ADDS = 2**19
+"""Multiply-adds of a network from which on small blocks become smaller in proportion."""
+
 
 @dataclass(frozen=True, eq=False)
 class Setting:
@@ -158,8 +161,11 @@ def rows_at_once(network: Network, dtype: str) -> int:
     return _power_of_two(min(samples_that_fit(network, dtype), MOST_ROWS))
 
 
-def block_sizes(rows: int, evaluations: int) -> tuple[int, int]:
+def block_sizes(rows: int, evaluations: int, multiply_adds: int = 0) -> tuple[int, int]:
     """Return the numbers of samples in a small and in a large block.
+
+    A request of one sample pays for a whole small block, which therefore holds the fewer samples the more
+    the network computes.
 
     Parameters
     ----------
@@ -167,13 +173,18 @@ def block_sizes(rows: int, evaluations: int) -> tuple[int, int]:
         Rows computed at once, see `rows_at_once`.
     evaluations : int
         Rows that a method needs for one sample.
+    multiply_adds : int
+        Of one row in the network, see `Graph.multiply_adds`.
 
     Examples
     --------
     >>> block_sizes(4096, 1), block_sizes(4096, 64), block_sizes(4096, 10_000)
     ((64, 4096), (16, 64), (1, 1))
+    >>> block_sizes(1024, 1, multiply_adds=10**8)
+    (1, 1024)
     """
-    few = min(FEW_SAMPLES, _power_of_two(min(rows, FEW_ROWS) / evaluations))
+    part = min(1.0, FEW_MULTIPLY_ADDS / max(multiply_adds, 1))
+    few = _power_of_two(min(part * FEW_SAMPLES, min(rows, part * FEW_ROWS) / evaluations))
     return few, max(few, _power_of_two(rows / evaluations))
 
 

@@ -36,7 +36,9 @@ class NativeEngine:
         self.setting, self.call = setting, call
         setting.network.outputs(setting.dtype)  # weights become tensors here, outside of compiled functions
         evaluations = call.method.evaluations(call.parameters, setting)
-        self.sizes = block_sizes(setting.rows, evaluations) if size is None else (size, size)
+        graph = setting.network.graph
+        chosen = block_sizes(setting.rows, evaluations, 0 if graph is None else graph.multiply_adds())
+        self.sizes = chosen if size is None else (size, size)
         self._explain = call.method.build(setting, call.parameters)
         self._explain_layers = None
         self._made = {}

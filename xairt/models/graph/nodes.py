@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -334,6 +334,24 @@ class Graph:
                 "concatenate the inputs into one, or explain a sub-model of one input"
             )
         return self.nodes[self.sources[0]].shape
+
+    def multiply_adds(self, positions: Collection[int] | None = None) -> int:
+        """Return how many multiplications and additions one sample takes in the layers with weights.
+
+        Only the nodes at `positions` count where they are given. Weights that scale single numbers (batch
+        normalisation) do not count; of transposed convolutions those at the border that are cut off do.
+        """
+        return sum(
+            int(node.op.kernel.size) * int(np.prod(self._places(node), dtype=int))
+            for position, node in enumerate(self.nodes)
+            if isinstance(node.op, Linear) and node.op.kernel.ndim > 1
+            if positions is None or position in positions
+        )
+
+    def _places(self, node: Node) -> tuple[int, ...]:
+        """Return the shape of the places where a node's kernel is applied."""
+        transposed = isinstance(node.op.map, TransposedConvolution)
+        return (self.nodes[node.inputs[0]] if transposed else node).shape[:-1]
 
     @property
     def first_layers(self) -> tuple[int, ...]:
