@@ -83,8 +83,8 @@ def test_a_broken_rule_is_noticed(broken, monkeypatch):
     model = networks.mlp()
     original = engine.RelevancePass._divide
 
-    def wrong(self, pot, amount, denominator, bias):
-        per_unit, entries = original(self, pot, amount, denominator, bias)
+    def wrong(self, *arguments):
+        per_unit, entries = original(self, *arguments)
         if broken == "relevance":
             return per_unit * 1.01, entries
         return per_unit, entries | {broken: entries[broken] + 0.05}
@@ -107,6 +107,29 @@ def test_cancelling_branches_are_booked():
     ledger = explainer(model, "lrp.flat").ledger(np.array([[1.0, 5.0]]))
     added = ledger.isel(layer=list(ledger.layer.values).index(model.layers[-2].name))
     assert added.relevance_in.item() == added.lost_to_empty_pot.item() == 3
+
+
+def test_an_empty_pot_behind_a_positive_output_is_booked():
+    # z = (-1)(-1) = 1 is positive, but the sum of a w+ is 0
+    layers = [
+        tf.keras.layers.InputLayer(1),
+        tf.keras.layers.Dense(1, "relu", use_bias=False),
+        tf.keras.layers.Dense(1, use_bias=False),
+    ]
+    model = tf.keras.Sequential(layers)
+    model.set_weights([np.array([[-1.0]]), np.array([[2.0]])])
+    out = attribute(model, np.array([[-1.0]]), "lrp.z_plus_fast")
+    assert out.prediction.item() == out.lost_to_empty_pot.item() == 2
+    assert out.attribution.item() == 0
+
+
+@pytest.mark.parametrize("method", ["lrp.z", "lrp.epsilon", "lrp.alpha_1_beta_0"])
+def test_an_output_of_zero_shares_nothing(method):
+    model = tf.keras.Sequential([tf.keras.layers.InputLayer(2), tf.keras.layers.Dense(1)])
+    model.set_weights([np.array([[1.0], [-1.0]]), np.array([0.5])])
+    out = attribute(model, np.array([[1.0, 1.5]]), method)
+    assert out.prediction.item() == 0
+    np.testing.assert_array_equal(out.attribution, [[0, 0]])
 
 
 def test_stabiliser_of_a_denominator_of_zero_is_positive():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.lrp.rules import POSITIVE, POSITIVE_BY_SIZE, Pot, Rule, Term
+from xairt.attribution.lrp.relevance import Relevance, per_sample
+from xairt.attribution.lrp.rules import POSITIVE, POSITIVE_BY_SIZE, WHOLE, Pot, Rule, Term
 from xairt.models.graph.nodes import (
     Activation,
     Add,
@@ -31,6 +34,9 @@ MANY_INPUTS = 64
 
 ROUNDING = 2e-6
 """Part of its last term below which a sum by POSITIVE_BY_SIZE is rounding error and counts as 0."""
+
+RECTIFIED_POSITIVE = (Term("a", "w+"),)
+"""POSITIVE for inputs that are never negative."""
 
 LAYER_LEDGER = ("relevance_in", "relevance_out", *LEDGER)
 
@@ -101,15 +107,19 @@ class RelevancePass:
     def _live_terms(self, position: int, op: Linear, terms: tuple[Term, ...]) -> tuple[Term, ...]:
         for term in terms:
             self.kernels[position, term.weight] = self._part(position, WEIGHT_PARTS, term.weight, op.kernel)
-        source = self.evaluator.graph.nodes[position].inputs[0]
-        never_negative = self.evaluator.graph.nodes[source].nonnegative
+        never_negative = self._never_negative(position)
         return tuple(
-            term
+            replace(term, activation="a") if never_negative and term.activation in ("a+", "|a|") else term
             for term in terms
             if self.kernels[position, term.weight] is not None
             and not (never_negative and term.activation == "a-")
             and term.factor != 0
         )
+
+    def _never_negative(self, position: int) -> bool:
+        """Whether the input of a node cannot be negative."""
+        nodes = self.evaluator.graph.nodes
+        return nodes[nodes[position].inputs[0]].nonnegative
 
     def _part(self, position: int, parts: dict, name: str, array: np.ndarray | None) -> tf.Tensor | None:
         """Return a part of a layer's weight as a tensor, None where there is nothing but zeros."""
@@ -131,7 +141,7 @@ class RelevancePass:
         values, products : list, dict
             Of `Evaluator.forward` at the samples to explain.
         start : list of tf.Tensor
-            Relevance at each output, shaped like it.
+            For each output a multiplier shaped like it: output times multiplier is the relevance it starts with.
 
         Returns
         -------
@@ -141,9 +151,9 @@ class RelevancePass:
             From the last layer to the first; the entries named in `LAYER_LEDGER` have shape (samples,).
         """
         nodes = self.evaluator.graph.nodes
-        relevance: dict[int, tf.Tensor] = {}
-        for position, amount in zip(self.evaluator.graph.outputs, start, strict=True):
-            _credit(relevance, position, amount)
+        relevance: dict[int, Relevance] = {}
+        for position, multiplier in zip(self.evaluator.graph.outputs, start, strict=True):
+            _credit(relevance, position, Relevance(multiplier, values[position]))
         ledger = []
         for position in reversed(range(len(nodes))):
             node = nodes[position]
@@ -155,12 +165,13 @@ class RelevancePass:
                 _credit(relevance, source, share)
             if kept is not None:
                 entry = {
-                    "relevance_in": _per_sample(arriving),
-                    "relevance_out": sum(map(_per_sample, shares)),
+                    "relevance_in": per_sample(arriving.amount),
+                    "relevance_out": sum(per_sample(share.amount) for share in shares),
                 }
                 ledger.append((node.name, entry | kept))
         sources = self.evaluator.graph.sources
-        return [relevance.get(i, tf.zeros_like(values[i])) for i in sources], ledger
+        reached = [relevance[i].amount if i in relevance else tf.zeros_like(values[i]) for i in sources]
+        return reached, ledger
 
     def _step(
         self,
@@ -168,8 +179,8 @@ class RelevancePass:
         node: Node,
         inputs: list[tf.Tensor],
         products: dict[int, tf.Tensor],
-        arriving: tf.Tensor,
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor] | None]:
+        arriving: Relevance,
+    ) -> tuple[list[Relevance], dict[str, tf.Tensor] | None]:
         """Return the relevance of a node's inputs and what was kept back (None where nothing can be)."""
         if isinstance(node.op, Linear):
             share, kept = self._linear(position, inputs[0], products[position], arriving)
@@ -177,29 +188,60 @@ class RelevancePass:
         if isinstance(node.op, Add):
             return self._add(node.op, inputs, arriving)
         if isinstance(node.op, Activation):
-            return [arriving], None
+            return [arriving.behind_rectifier(inputs[0])], None
         kept = _padding(node.op, inputs[0], arriving) if isinstance(node.op, ZeroPad) else None
-        return pull_back_each(node.op.forward, inputs, arriving), kept
+        back = pull_back_each(node.op.forward, inputs, arriving.multiplier)
+        return [arriving.passed_to(m, value) for m, value in zip(back, inputs, strict=True)], kept
 
     def _linear(
-        self, position: int, a: tf.Tensor, product: tf.Tensor, arriving: tf.Tensor
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        self, position: int, a: tf.Tensor, product: tf.Tensor, arriving: Relevance
+    ) -> tuple[Relevance, dict[str, tf.Tensor]]:
         """Apply the rule of a linear node."""
         rule, apply = self.rules[position], self.evaluator.graph.nodes[position].op.map
-        share, kept = tf.zeros_like(a), dict.fromkeys(LEDGER, tf.zeros(tf.shape(a)[:1], a.dtype))
+        per_value = all(term.activation == "a" for pot in self.pots[position] for term in pot.terms)
+        shares, kept = [], []
         for pot in self.pots[position]:
-            bias = self._bias(position, pot)
-            denominator = self._denominator(position, a, product, pot, bias)
-            amount = self._amount(position, pot, product, arriving)
-            per_unit, entries = self._divide(pot, amount, denominator, bias)
-            kept = {name: kept[name] + entries[name] for name in LEDGER}
+            per_unit, entries = self._share_out(position, pot, a, product, arriving)
             parts = []
             for term in pot.terms:
                 kernel = self.kernels[position, term.weight]
-                back = pull_back(lambda v, k=kernel: apply(v, k), a, per_unit)
-                parts.append(term.factor * INPUT_PARTS[term.activation](a, rule) * back)
-            share = share + _total(pot, parts)
-        return share, kept
+                back = _scaled(pull_back(lambda v, k=kernel: apply(v, k), a, per_unit), term.factor)
+                parts.append(back if per_value else INPUT_PARTS[term.activation](a, rule) * back)
+            shares += [_total(pot, parts)] if parts else []
+            kept.append(entries)
+        entries = {name: _sum([entry[name] for entry in kept]) for name in LEDGER}
+        share = _sum(shares) if shares else tf.zeros_like(a)
+        return Relevance(share, a if per_value else None), entries
+
+    def _share_out(
+        self, position: int, pot: Pot, a: tf.Tensor, product: tf.Tensor, arriving: Relevance
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return relevance per unit of a term of a pot, and what is kept back of what the pot shares out."""
+        bias = self._bias(position, pot)
+        if arriving.value is not None and self._is_whole(position, pot) and not pot.epsilon:
+            per_unit = _scaled(arriving.per_value, pot.share)  # the denominator is the node's own value
+            return per_unit, _kept(per_unit, bias)
+        amount = self._amount(position, pot, product, arriving.amount)
+        denominator = self._denominator(position, a, product, pot, bias)
+        return self._divide(
+            pot, amount, denominator, bias, arriving.rectified and self._is_full(position, pot)
+        )
+
+    def _is_whole(self, position: int, pot: Pot) -> bool:
+        """Whether a pot's denominator, but for a stabiliser, is the node's own value."""
+        return pot.terms == WHOLE and pot.where == "all" and pot.bias == self._own_bias(position, "b", pot)
+
+    def _is_full(self, position: int, pot: Pot) -> bool:
+        """Whether a pot's denominator is positive wherever the node's own value is."""
+        if pot.terms == RECTIFIED_POSITIVE:
+            positive = self._never_negative(position)
+        else:
+            positive = pot.terms in (WHOLE, POSITIVE, POSITIVE_BY_SIZE)
+        return positive and pot.bias == self._own_bias(position, "b" if pot.terms == WHOLE else "b+", pot)
+
+    def _own_bias(self, position: int, bias: str, pot: Pot) -> str:
+        """Return the part of a node's bias asked for, or what the pot has where the node has no bias."""
+        return pot.bias if self.evaluator.biases.get(position) is None else bias
 
     def _bias(self, position: int, pot: Pot) -> tf.Tensor | None:
         """Return what a pot's denominator holds of the bias, None where that is nothing."""
@@ -210,44 +252,44 @@ class RelevancePass:
 
     def _amount(self, position: int, pot: Pot, product: tf.Tensor, arriving: tf.Tensor) -> tf.Tensor:
         """Return the relevance that a pot shares out."""
+        shared = _scaled(arriving, pot.share)
         if pot.where == "all":
-            return arriving * pot.share
+            return shared
         bias = self.evaluator.biases.get(position)
         if pot.bias == "none" or bias is None:
             z = product
         else:
             z = product + bias
         chosen = z >= 0 if pot.where == "positive" else z < 0
-        return tf.where(chosen, arriving * pot.share, tf.zeros_like(arriving))
+        return tf.where(chosen, shared, tf.zeros_like(arriving))
 
     def _denominator(
         self, position: int, a: tf.Tensor, product: tf.Tensor, pot: Pot, bias: tf.Tensor | None
     ) -> tf.Tensor:
         """Return sum_i t_ij + b_j; its sample axis may be one."""
         rule, apply = self.rules[position], self.evaluator.graph.nodes[position].op.map
-        parts = [tf.zeros_like(product[:1])]
+        parts = []
         for term in pot.terms:
             if (term.activation, term.weight) == ("a", "w"):
                 value = product  # known from the forward pass
             else:
                 value = apply(INPUT_PARTS[term.activation](a, rule), self.kernels[position, term.weight])
-            parts.append(term.factor * value)
-        total = _total(pot, parts)
+            parts.append(_scaled(value, term.factor))
+        total = _total(pot, parts) if parts else tf.zeros_like(product[:1])
         return total if bias is None else total + bias
 
     def _divide(
-        self, pot: Pot, amount: tf.Tensor, denominator: tf.Tensor, bias: tf.Tensor | None
+        self, pot: Pot, amount: tf.Tensor, denominator: tf.Tensor, bias: tf.Tensor | None, full: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return relevance per unit of a term, and what bias, stabiliser and empty pots keep of `amount`."""
-        stabiliser = self._stabiliser(pot, denominator)
+        """Return relevance per unit of a term, and what bias, stabiliser and empty pots keep of `amount`.
+
+        In a full pot the denominator is positive wherever there is relevance.
+        """
+        stabiliser = (pot.epsilon or None) if full else self._stabiliser(pot, denominator)
         divisor = denominator if stabiliser is None else denominator + stabiliser
         per_unit = tf.math.divide_no_nan(amount, divisor)
-        nothing = tf.zeros(tf.shape(amount)[:1], amount.dtype)
-        return per_unit, {
-            "absorbed_by_bias": nothing if bias is None else _per_sample(bias * per_unit),
-            "lost_to_stabiliser": nothing if stabiliser is None else _per_sample(stabiliser * per_unit),
-            "lost_to_empty_pot": _per_sample(tf.where(divisor == 0, amount, tf.zeros_like(amount))),
-        }
+        empty = None if full else tf.where(divisor == 0, amount, tf.zeros_like(amount))
+        return per_unit, _kept(per_unit, bias, stabiliser, empty)
 
     def _stabiliser(self, pot: Pot, denominator: tf.Tensor) -> tf.Tensor | None:
         """Return what is added to a denominator, None where that is nothing."""
@@ -260,12 +302,15 @@ class RelevancePass:
         return stabiliser
 
     def _add(
-        self, op: Add, inputs: list[tf.Tensor], arriving: tf.Tensor
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        self, op: Add, inputs: list[tf.Tensor], arriving: Relevance
+    ) -> tuple[list[Relevance], dict[str, tf.Tensor]]:
         """Share relevance over branches in proportion to their values (z rule)."""
-        per_unit, kept = self._divide(Pot(()), arriving, op.forward(*inputs), None)
+        if arriving.value is None:
+            per_unit, kept = self._divide(Pot(()), arriving.amount, op.forward(*inputs), None, full=False)
+        else:
+            per_unit, kept = arriving.per_value, _kept(arriving.multiplier)
         back = pull_back_each(op.forward, inputs, per_unit)
-        return [value * b for value, b in zip(inputs, back, strict=True)], kept
+        return [Relevance(b, value) for value, b in zip(inputs, back, strict=True)], kept
 
 
 def totals(ledger: list[tuple[str, dict[str, tf.Tensor]]], like: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -274,20 +319,44 @@ def totals(ledger: list[tuple[str, dict[str, tf.Tensor]]], like: tf.Tensor) -> d
     return {name: sum((entries[name] for _, entries in ledger), nothing) for name in LEDGER}
 
 
-def _padding(op: ZeroPad, a: tf.Tensor, arriving: tf.Tensor) -> dict[str, tf.Tensor]:
+def _padding(op: ZeroPad, a: tf.Tensor, arriving: Relevance) -> dict[str, tf.Tensor]:
     """Return what is lost on padded zeros: no input stands behind them, so their pot is empty."""
+    if arriving.value is not None:
+        return _kept(arriving.multiplier)  # nothing arrives at a value of zero
     border = 1 - op.forward(tf.ones_like(a[:1]))
-    nothing = tf.zeros(tf.shape(a)[:1], a.dtype)
-    return dict.fromkeys(LEDGER, nothing) | {"lost_to_empty_pot": _per_sample(arriving * border)}
+    return _kept(arriving.amount, empty=arriving.amount * border)
 
 
-def _credit(relevance: dict[int, tf.Tensor], position: int, amount: tf.Tensor) -> None:
-    relevance[position] = relevance[position] + amount if position in relevance else amount
+def _kept(
+    per_unit: tf.Tensor,
+    bias: tf.Tensor | None = None,
+    stabiliser: tf.Tensor | float | None = None,
+    empty: tf.Tensor | None = None,
+) -> dict[str, tf.Tensor]:
+    """Return the ledger's entries: relevance per unit times bias and stabiliser, and what empty pots lose."""
+    nothing = tf.zeros(tf.shape(per_unit)[:1], per_unit.dtype)
+    return {
+        "absorbed_by_bias": nothing if bias is None else per_sample(bias * per_unit),
+        "lost_to_stabiliser": nothing if stabiliser is None else per_sample(stabiliser * per_unit),
+        "lost_to_empty_pot": nothing if empty is None else per_sample(empty),
+    }
 
 
-def _total(pot: Pot, parts: list[tf.Tensor]) -> tf.Tensor | float:
+def _credit(relevance: dict[int, Relevance], position: int, share: Relevance) -> None:
+    relevance[position] = relevance[position].plus(share) if position in relevance else share
+
+
+def _scaled(value: tf.Tensor, factor: float) -> tf.Tensor:
+    return value if factor == 1 else factor * value
+
+
+def _sum(parts: list[tf.Tensor]) -> tf.Tensor:
+    return functools.reduce(operator.add, parts)
+
+
+def _total(pot: Pot, parts: list[tf.Tensor]) -> tf.Tensor:
     """Return the sum over a pot's terms; what is rounding error alone in POSITIVE_BY_SIZE becomes 0."""
-    total = sum(parts)
+    total = _sum(parts)
     if pot.terms != POSITIVE_BY_SIZE:
         return total
     return tf.where(tf.abs(total) > ROUNDING * tf.abs(parts[-1]), total, tf.zeros_like(total))
@@ -296,8 +365,3 @@ def _total(pot: Pot, parts: list[tf.Tensor]) -> tf.Tensor | float:
 def _inputs_of_unit(op: Linear) -> int:
     weighted = isinstance(op.map, Dense | Convolution)
     return int(np.prod(op.kernel.shape[:-1])) if weighted else 0
-
-
-def _per_sample(amount: tf.Tensor) -> tf.Tensor:
-    """Return the sum over all axes but the first."""
-    return tf.reduce_sum(amount, axis=list(range(1, amount.shape.rank)))

@@ -182,7 +182,12 @@ def with_ledger(
     composite: Callable[[Any], rules.Composite],
     start: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> Callable[[Block], tuple[Explained, list[tuple[str, dict[str, tf.Tensor]]]]]:
-    """Return the function from a block to its explanation and the ledger of every layer."""
+    """Return the function from a block to its explanation and the ledger of every layer.
+
+    Relevance starts at each output as output times derivative of the target. For an index that is the explained
+    output alone; for a mean over a region it is the region's values divided by their number. `start` (identity,
+    or ReLU) is applied to the target.
+    """
     graph = setting.network.require_graph()
     chosen = chosen_rules(setting.network, parameters, composite)
     evaluator = setting.network.evaluator(setting.dtype)
@@ -190,28 +195,13 @@ def with_ledger(
     relevance_pass = RelevancePass(evaluator, assign(graph, chosen), guard)
 
     def explain(block: Block) -> tuple[Explained, list]:
-        started = start_relevance(setting, block.outputs, block.indices, start)
-        (relevance,), layers = relevance_pass(block.values, block.products, started)
+        slopes = setting.target.slopes(block.outputs, block.indices, start)
+        (relevance,), layers = relevance_pass(block.values, block.products, slopes)
         explained = start(block.value)
         kept = totals(layers, explained)
         return Explained(relevance, explained - sum(kept.values()), kept), layers
 
     return explain
-
-
-def start_relevance(
-    setting: Setting,
-    outputs: tuple[tf.Tensor, ...],
-    indices: tf.Tensor,
-    start: Callable[[tf.Tensor], tf.Tensor],
-) -> list[tf.Tensor]:
-    """Return the relevance that starts at each output: output times derivative of the target.
-
-    For an index that is the explained output alone; for a mean over a region it is the region's
-    values divided by their number. `start` (identity, or ReLU) is applied to the target.
-    """
-    slopes = setting.target.slopes(outputs, indices, start)
-    return [output * slope for output, slope in zip(outputs, slopes, strict=True)]
 
 
 __all__ = [

@@ -81,6 +81,7 @@ def _plain(value: Any) -> str:
     return repr(float(value)).removesuffix(".0") if isinstance(value, int | float) else str(value)
 
 
+WHOLE = (Term("a", "w"),)
 POSITIVE = (Term("a+", "w+"), Term("a-", "w-"))
 NEGATIVE = (Term("a+", "w-"), Term("a-", "w+"))
 
@@ -103,7 +104,7 @@ def epsilon(epsilon: float = 1e-7, bias: Bias = "canonical") -> Rule:
 
 def _whole(epsilon: float, bias: Bias) -> tuple[Pot, ...]:
     """Return the one pot of z_j as it is, with a stabiliser."""
-    return (Pot((Term("a", "w"),), bias="none" if bias == "ignore" else "b", epsilon=epsilon),)
+    return (Pot(WHOLE, bias="none" if bias == "ignore" else "b", epsilon=epsilon),)
 
 
 def alpha_beta(alpha: float, beta: float, bias: Bias = "canonical") -> Rule:
