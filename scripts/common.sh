@@ -16,37 +16,46 @@ fail() {
     exit 1
 }
 
-# is_python_311 COMMAND: it runs, is Python 3.11, and can make virtual environments with pip.
-is_python_311() {
-    "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' </dev/null >/dev/null 2>&1
+# is_python VERSION COMMAND: it runs, is that Python, and can make virtual environments with pip.
+is_python() {
+    "$2" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$1" \
+        </dev/null >/dev/null 2>&1
 }
 
-# A command on the PATH may be a shim of a version that is not active, so every candidate is run.
-find_python() {
-    local candidate
-    if [[ -n "${XAIRT_PYTHON:-}" ]]; then
-        is_python_311 "$XAIRT_PYTHON" ||
-            fail "XAIRT_PYTHON=$XAIRT_PYTHON: no Python 3.11 with venv and pip; correct or unset it"
-        printf '%s\n' "$XAIRT_PYTHON"
+# first_python VERSION VARIABLE EXAMPLES CANDIDATE...: the command that VARIABLE names, else the first candidate
+# that is Python VERSION; EXAMPLES say how to install one. A command on the PATH may be a shim of a version that
+# is not active, so every candidate is run.
+first_python() {
+    local version="$1" variable="$2" examples="$3" candidate
+    shift 3
+    if [[ -n "${!variable:-}" ]]; then
+        is_python "$version" "${!variable}" ||
+            fail "$variable=${!variable}: no Python $version with venv and pip; correct or unset it"
+        printf '%s\n' "${!variable}"
         return
     fi
-    for candidate in python3.11 python3 python \
-        "${PYENV_ROOT:-$home/.pyenv}"/versions/3.11*/bin/python "$home"/.pyenv/versions/3.11*/bin/python \
-        "$home"/.local/share/uv/python/cpython-3.11*/bin/python3.11 \
-        "$home"/{miniforge3,mambaforge,miniconda3,anaconda3}/{,envs/*/}bin/python /opt/conda/{,envs/*/}bin/python \
-        /usr/local/bin/python3.11 /opt/homebrew/bin/python3.11 /usr/bin/python3.11; do
-        if is_python_311 "$candidate"; then
+    for candidate in "$@"; do
+        if is_python "$version" "$candidate"; then
             printf '%s\n' "$candidate"
             return
         fi
     done
-    fail "no Python 3.11 with venv found; install Python 3.11 (for example 'apt install python3.11-venv'," \
-        "'pyenv install 3.11' or 'conda create -n py311 python=3.11') or set XAIRT_PYTHON to one"
+    fail "no Python $version with venv found; install one (for example $examples) or set $variable to one"
+}
+
+find_python() {
+    first_python 3.11 XAIRT_PYTHON \
+        "'apt install python3.11-venv', 'pyenv install 3.11' or 'conda create -n py311 python=3.11'" \
+        python3.11 python3 python \
+        "${PYENV_ROOT:-$home/.pyenv}"/versions/3.11*/bin/python "$home"/.pyenv/versions/3.11*/bin/python \
+        "$home"/.local/share/uv/python/cpython-3.11*/bin/python3.11 \
+        "$home"/{miniforge3,mambaforge,miniconda3,anaconda3}/{,envs/*/}bin/python /opt/conda/{,envs/*/}bin/python \
+        /usr/local/bin/python3.11 /opt/homebrew/bin/python3.11 /usr/bin/python3.11
 }
 
 # A virtual environment holds its own path, so one that was moved or copied is not sound.
 venv_is_sound() {
-    [[ -f "$venv/bin/pip" ]] && grep -qF -- "$venv/bin/" "$venv/bin/pip" && is_python_311 "$python" &&
+    [[ -f "$venv/bin/pip" ]] && grep -qF -- "$venv/bin/" "$venv/bin/pip" && is_python 3.11 "$python" &&
         "$python" -c 'import sys, pip; sys.exit(sys.prefix == sys.base_prefix)' </dev/null >/dev/null 2>&1
 }
 

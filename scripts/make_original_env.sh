@@ -8,33 +8,16 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 requirements="$root/scripts/original-requirements.txt"
 
-is_python_37() {
-    "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 7))' </dev/null >/dev/null 2>&1
-}
-
 find_python_37() {
-    local candidate
-    if [[ -n "${XAIRT_PYTHON37:-}" ]]; then
-        is_python_37 "$XAIRT_PYTHON37" ||
-            fail "XAIRT_PYTHON37=$XAIRT_PYTHON37: no Python 3.7 with venv and pip; correct or unset it"
-        printf '%s\n' "$XAIRT_PYTHON37"
-        return
-    fi
-    for candidate in python3.7 "${PYENV_ROOT:-$home/.pyenv}"/versions/3.7*/bin/python \
+    first_python 3.7 XAIRT_PYTHON37 "'pyenv install 3.7' or 'conda create -n py37 python=3.7'" \
+        python3.7 "${PYENV_ROOT:-$home/.pyenv}"/versions/3.7*/bin/python \
         "$home"/.local/share/uv/python/cpython-3.7*/bin/python3.7 \
-        "$home"/{miniforge3,mambaforge,miniconda3,anaconda3}/envs/*/bin/python /opt/conda/envs/*/bin/python; do
-        if is_python_37 "$candidate"; then
-            printf '%s\n' "$candidate"
-            return
-        fi
-    done
-    fail "no Python 3.7 with venv found; install one (for example 'pyenv install 3.7' or" \
-        "'conda create -n py37 python=3.7') or set XAIRT_PYTHON37 to one"
+        "$home"/{miniforge3,mambaforge,miniconda3,anaconda3}/envs/*/bin/python /opt/conda/envs/*/bin/python
 }
 
 # is_whole FOLDER: made to its end, at this place, from these requirements. The stamp is written last.
 is_whole() {
-    [[ -f "$1/xairt-original.stamp" ]] && is_python_37 "$1/bin/python" &&
+    [[ -f "$1/xairt-original.stamp" ]] && is_python 3.7 "$1/bin/python" &&
         printf '%s\n' "$1" | cat - "$requirements" | cmp -s - "$1/xairt-original.stamp"
 }
 

@@ -178,7 +178,17 @@ def test_given_grid(model):
         ({"seed": True}, "seed True is not usable"),
         (
             {"sample_index": [0, 1]},
-            r"sample_index must hold one integer for each of the 4 samples, got shape \(2,\)",
+            r"sample_index must hold one integer for each of the 4 samples, .*, got shape \(2,\)",
+        ),
+        (
+            {"sample_index": [0, 1, -2, 3]},
+            r"sample_index -2 is out of range: give integers from 0 to 2\*\*31 - 1$",
+        ),
+        ({"sample_index": [0, 1, 2, 2**31]}, "sample_index 2147483648 is out of range"),
+        ({"sample_index": np.array([2**63, 1, 2, 3], np.uint64)}, "sample_index 9223372036854775808 is out"),
+        (
+            {"sample_index": [0, 1, 2, 2**70]},
+            r"sample_index must hold .* from 0 to 2\*\*31 - 1, got shape \(4,\) of",
         ),
         (
             {"sample_index": [0.0, 1.0, 2.0, 3.0]},
@@ -348,7 +358,7 @@ def chain(*layers) -> tf.keras.Model:
 MODELS = [
     (
         lambda: chain(L.LayerNormalization(name="norm")),
-        r"layer 'norm' \(LayerNormalization\) has no canonical form: LRP does not",
+        r"layer 'norm' \(LayerNormalization\) has no canonical form: LRP, DeepLIFT and shap.deep do not",
     ),
     (
         lambda: chain(L.Dense(3, "tanh", name="hidden"), L.Dense(1)),

@@ -18,9 +18,9 @@ L = tf.keras.layers
 METHODS = ("gradient", "lrp.alpha_1_beta_0", "integrated_gradients(steps=8)", "smoothgrad(augment_by_n=5)")
 
 
-def wide(seed: int = 0) -> tf.keras.Model:
+def wide(activation="relu", seed: int = 0) -> tf.keras.Model:
     """Dense layers of enough weights that XLA compiles them."""
-    layers = [L.InputLayer(90), L.Dense(250, "relu"), L.Dense(40, "relu"), L.Dense(3)]
+    layers = [L.InputLayer(90), L.Dense(250, "relu"), L.Dense(40, activation), L.Dense(3)]
     return networks.randomised(tf.keras.Sequential(layers), seed)
 
 
@@ -49,6 +49,31 @@ def test_small_and_large_blocks_give_the_same_bits(network, method):
     for rows in (slice(0, 3), slice(600, 670), slice(1199, 1200)):
         part = explain(x[rows], sample_index=range(1200)[rows])
         np.testing.assert_array_equal(part.attribution, whole.attribution[rows])
+
+
+def square_by_python(values):
+    """Square that XLA cannot compile: it leaves TensorFlow."""
+    return tf.ensure_shape(tf.py_function(tf.square, [values], values.dtype), values.shape)
+
+
+PYTHON = {
+    "target": (lambda: wide(), {"target": lambda y: square_by_python(y[:, 1])}),
+    "activation": (lambda: wide(square_by_python), {"target": 1}),
+}
+PLAIN = {
+    "target": (lambda: wide(), {"target": lambda y: tf.square(y[:, 1])}),
+    "activation": (lambda: wide(tf.square), {"target": 1}),
+}
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated_gradients"])
+@pytest.mark.parametrize("where", PYTHON)
+def test_python_code_of_the_user_is_not_given_to_xla(where, method):
+    x = case("wide")[1][:4]
+    got, want = (xairt.attribute(make(), x, method, **o) for make, o in (PYTHON[where], PLAIN[where]))
+    np.testing.assert_allclose(got.attribution, want.attribution, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got.prediction, want.prediction, rtol=1e-5)
+    assert abs(want.attribution).max() > 1e-2
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shlex
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import matplotlib.image
@@ -17,7 +19,9 @@ import xarray as xr
 
 import xairt
 from xairt import Grid, attribute, cli
+from xairt.attribution.explainer import ENGINES
 from xairt.attribution.registry import METHODS
+from xairt.cli_arguments import parse_selection, with_parameters
 from xairt.conventions import CONVENTIONS
 from xairt.data.registry import entries
 from xairt.errors import DataError, MethodError
@@ -387,21 +391,25 @@ def test_a_process_of_its_own(folder, tmp_path):
 
 
 def test_parameters_and_selections_are_read():
-    assert cli.with_parameters(["gradient", "lrp.z(bias=a)"], ["lrp.z.x=1", "lrp.z.y=(1, 2)"]) == [
+    assert with_parameters(["gradient", "lrp.z(bias=a)"], ["lrp.z.x=1", "lrp.z.y=(1, 2)"]) == [
         "gradient",
         "lrp.z(bias=a, x=1, y=(1, 2))",
     ]
-    assert cli.with_parameters(["lrp.z()"], ["lrp.z.x=1"]) == ["lrp.z(x=1)"]
-    assert cli.parse_selection(["a=:5", "b = 2", "c=1:9:2", "d=-3:"]) == {
+    assert with_parameters(["lrp.z()"], ["lrp.z.x=1"]) == ["lrp.z(x=1)"]
+    assert parse_selection(["a=:5", "b = 2", "c=1:9:2", "d=-3:"]) == {
         "a": slice(None, 5),
         "b": 2,
         "c": slice(1, 9, 2),
         "d": slice(-3, None),
     }
     with pytest.raises(DataError, match="--select =3: write dimension=index"):
-        cli.parse_selection(["=3"])
+        parse_selection(["=3"])
     with pytest.raises(MethodError, match=r"--param lrp.z.x: write METHOD.key=value"):
-        cli.with_parameters(["lrp.z"], ["lrp.z.x"])
+        with_parameters(["lrp.z"], ["lrp.z.x"])
+
+
+def test_help_of_the_engine_names_all():
+    assert all(re.search(rf"\b{engine}\b", typing.get_args(cli.Engine)[1].help) for engine in ENGINES)
 
 
 # --------------------------------------------------------------------------- what users run into

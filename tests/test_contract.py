@@ -6,6 +6,7 @@ The functions run compiled here, as users run them.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import random
 
@@ -15,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 import xairt
+from xairt.attribution.engines import PEERS
 from xairt.attribution.lrp.engine import LEDGER
 from xairt.attribution.registry import ALIASES, METHODS, NOTHING
 from xairt.errors import XairtError
@@ -69,6 +71,7 @@ CONTRACT = {
     "lrp.sequential_preset_b": ({}, EXACT),
     "lrp.sequential_preset_a_flat": ({}, EXACT),
     "lrp.sequential_preset_b_flat": ({}, EXACT),
+    "lime": ({"nsamples": 60}, None),
 }
 """Method or alias: the parameters it is tested with, and the largest gap (None: its sum promises nothing)."""
 
@@ -85,9 +88,19 @@ def home(method: str) -> str:
     return "cnn" if method in NEEDS_ROWS_AND_COLUMNS else "mlp"
 
 
-each_method = pytest.mark.parametrize("method", CONTRACT)
+def row(method: str, *more: str):
+    """Return the parameters of a test, which is skipped where the method's package is missing."""
+    missing = method == "lime" and importlib.util.find_spec("lime") is None
+    return pytest.param(
+        method, *more, marks=pytest.mark.skipif(missing, reason="the extra [lime] is not installed")
+    )
+
+
+NATIVE = [method for method in CONTRACT if method != "lime"]
+each_method = pytest.mark.parametrize("method", map(row, CONTRACT))
+each_native_method = pytest.mark.parametrize("method", NATIVE)
 each_case = pytest.mark.parametrize(
-    ("method", "network"), [(m, n) for m in CONTRACT for n in MODELS if n == "cnn" or home(m) == "mlp"]
+    ("method", "network"), [row(m, n) for m in CONTRACT for n in MODELS if n == "cnn" or home(m) == "mlp"]
 )
 
 
@@ -121,7 +134,11 @@ def canonical(method: str) -> str:
 def test_table_and_registry_list_the_same_names():
     native = {name for name, method in METHODS.items() if method.build is not None}
     aliases = {alias for alias, (name, _) in ALIASES.items() if name in native}
-    assert set(CONTRACT) == native | aliases
+    assert set(NATIVE) == native | aliases
+    of_worker = {name for name in PEERS if PEERS[name].has_worker}
+    assert set(CONTRACT) - set(NATIVE) == {
+        m for m in set(METHODS) - native if not of_worker & set(METHODS[m].engines)
+    }
     table = xairt.methods()
     assert list(table.index) == list(METHODS)
     listed = [alias for row in table.aliases for alias in row.split(", ") if alias]
@@ -204,7 +221,7 @@ def test_gap_is_nan_exactly_where_nothing_is_promised(method, network):
     np.testing.assert_array_less(abs(out.completeness_gap), tolerance * summed)
 
 
-@each_method
+@each_native_method
 @pytest.mark.usefixtures("run_eagerly_here")
 def test_float64_agrees_with_float32(method):
     network = home(method)

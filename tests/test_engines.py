@@ -185,6 +185,18 @@ def test_shap_deep_is_the_rescale_rule_averaged_over_the_background(activation):
         ([L.Conv1D(2, 2), L.UpSampling1D(2)], "upsampling"),
         ([L.Conv1D(2, 2, dilation_rate=2)], "dilated convolutions"),
         ([L.Conv1D(2, 2), L.GlobalMaxPooling1D()], "global max pooling"),
+        (
+            [L.SeparableConv1D(2, 2, name="odd")],
+            "'odd/depthwise': SHAP's .* for depthwise and separable conv",
+        ),
+        ([L.DepthwiseConv1D(2, name="odd")], "'odd': SHAP's .* for depthwise and separable convolutions"),
+        ([L.Conv1DTranspose(2, 2)], "transposed convolutions"),
+        ([L.Reshape((3, 2, 1, 1)), L.Conv3D(2, 1)], "convolutions and pooling over three axes"),
+        (
+            [L.Reshape((3, 2, 1, 1)), L.AveragePooling3D((2, 1, 1))],
+            "convolutions and pooling over three axes",
+        ),
+        ([L.Reshape((3, 2, 1, 1)), L.MaxPooling3D((2, 1, 1))], "pooling over three axes"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

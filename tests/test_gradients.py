@@ -305,7 +305,8 @@ def test_gradient_methods_work_without_a_graph():
 def test_lrp_and_float64_need_the_graph():
     model = recurrent()
     with pytest.raises(
-        UnsupportedLayerError, match=r"layer 'lstm\S*' \(LSTM\) has no canonical form: LRP does not apply"
+        UnsupportedLayerError,
+        match=r"layer 'lstm\S*' \(LSTM\) has no canonical form: LRP, DeepLIFT and shap.deep do not",
     ):
         explainer(model, "lrp.z")
     with pytest.raises(ModelError, match="dtype='float64' needs the canonical graph, but layer 'lstm"):

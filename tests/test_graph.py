@@ -369,6 +369,23 @@ def test_first_layers(case):
     assert sorted(graph.nodes[i].name for i in graph.first_layers) == sorted(wanted)
 
 
+OF_INNVESTIGATE = {
+    "reshaped": ([L.Permute((2, 1)), L.Dropout(0.1), L.Reshape((6, 5)), L.Dense(2, name="one")], ["one"]),
+    "padded": ([L.ZeroPadding1D(1), L.Conv1D(2, 2)], []),
+    "cropped": ([L.Cropping1D(1), L.Conv1D(2, 2)], []),
+    "repeated": ([L.UpSampling1D(2), L.Conv1D(2, 2)], []),
+    "pooled": ([L.AveragePooling1D(2), L.Conv1D(2, 2)], []),
+}
+
+
+@pytest.mark.parametrize("case", OF_INNVESTIGATE)
+def test_first_layers_of_innvestigate_have_nothing_but_reshaping_before_them(case):
+    layers, names = OF_INNVESTIGATE[case]
+    graph = convert(chain(SEQUENCE, *layers))
+    assert [graph.nodes[i].name for i in graph.first_layers_of_innvestigate] == names
+    assert len(graph.first_layers) == 1
+
+
 def test_nested_layers_are_named_by_their_path():
     names = [n.name for n in convert(with_functional_inside_sequential()).nodes]
     assert any(name.startswith("body/conv2d") for name in names)

@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 import zipfile
+from fnmatch import fnmatchcase
+from importlib.util import find_spec
 
 import h5py
 import networks
@@ -12,8 +14,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import xairt
+from xairt.attribution.deeplift import require_rules
 from xairt.attribution.legacy import export
-from xairt.errors import ModelError, UnsupportedLayerError
+from xairt.attribution.registry import METHODS
+from xairt.errors import ModelError, UnsupportedLayerError, XairtError
 from xairt.models.card import inspect_model
 from xairt.models.graph import convert
 from xairt.models.loading import load_model
@@ -416,6 +421,52 @@ def test_engine_takes_the_activations_that_can_be_described(name):
             described(model)
     else:
         assert described(model)
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if "several" not in name])
+def test_deeplift_says_the_same_as_the_method(case):
+    model = CASES[case][0]()
+    if obstacles(stored_config(model))["deeplift"]:
+        with pytest.raises(UnsupportedLayerError, match=r"layer '"):
+            require_rules(convert(model))
+    else:
+        require_rules(convert(model))
+
+
+def of_family(family):
+    """Return the methods of a family, by the registry."""
+    return [name for name in METHODS if any(fnmatchcase(name, pattern) for pattern in FAMILIES[family])]
+
+
+def test_every_method_has_one_family():
+    found = [name for family in FAMILIES for name in of_family(family)]
+    assert sorted(found) == sorted(METHODS)
+
+
+VERDICTS = {
+    "recurrent": lambda: chain(L.Conv2D(2, 3), L.Reshape((36, 2)), L.SimpleRNN(2), L.Dense(2), shape=CONV),
+    "tanh": lambda: chain(L.Conv2D(2, 3, activation="tanh"), L.Flatten(), L.Dense(2), shape=CONV),
+    "inner softmax": lambda: chain(L.Conv2D(2, 3, activation="softmax"), L.Flatten(), L.Dense(2), shape=CONV),
+    "plain": lambda: chain(L.Conv2D(2, 3, activation="relu"), L.Flatten(), L.Dense(2), shape=CONV),
+    "no convolution": lambda: chain(L.Flatten(), L.Dense(2), shape=CONV),
+}
+NEEDED = {"lrp.composite": {"default": "z"}}
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "engine innvestigate"])
+@pytest.mark.parametrize("case", VERDICTS)
+def test_families_are_right_about_their_methods(case, family, tmp_path):
+    model = VERDICTS[case]()
+    verdict = stored(model, tmp_path, "keras").families[family]
+    for method in of_family(family):
+        engine = METHODS[method].engines[0]
+        if engine == "innvestigate" or (engine == "lime" and find_spec("lime") is None):
+            continue
+        if verdict.applies:
+            xairt.explainer(model, method, target=1, **NEEDED.get(method, {}))
+        else:
+            with pytest.raises(XairtError, match=r"layer '|no 2-D convolution"):
+                xairt.explainer(model, method, target=1, **NEEDED.get(method, {}))
 
 
 def test_integer_inputs_have_no_gradient(tmp_path):

@@ -50,7 +50,8 @@ def in_new_python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "module", ["xairt", "xairt.cli", "xairt.errors", "xairt.grid", "xairt.data.registry"]
+    "module",
+    ["xairt", "xairt.cli", "xairt.cli_arguments", "xairt.errors", "xairt.grid", "xairt.data.registry"],
 )
 def test_light_modules_load_no_heavy_package(module):
     loaded = in_new_python(

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import os
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from xairt._version import __version__
-from xairt.errors import DataError, MethodError, XairtError
+from xairt.cli_arguments import (
+    check_suffix,
+    keep_inputs,
+    parse_selection,
+    read_baseline,
+    read_grid,
+    read_samples,
+    sample_positions,
+    with_parameters,
+)
+from xairt.errors import DataError, XairtError
 
 app = typer.Typer(
     name="xairt",
@@ -38,7 +47,8 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Engine = Annotated[
     str | None,
     typer.Option(
-        help="native, innvestigate (worker process) or lime. Default: native where it has the method."
+        help="native, another package in a worker process (innvestigate, deeplift, shap), or lime. "
+        "Default: native where it has the method."
     ),
 ]
 Convention = Annotated[
@@ -138,14 +148,14 @@ def attribute(
     from xairt.data.files import write_dataset
     from xairt.models.loading import load_model
 
-    _check_suffix(output, ".nc")
-    _keep_inputs(output, data, grid, baseline, model)
+    check_suffix(output, ".nc")
+    keep_inputs(output, data, grid, baseline, model)
     methods = with_parameters(method, param or [])
     calls = [resolve(name) for name in methods]  # a typing error is told before any file is read
     selection = parse_selection(select or [])
     network = load_model(model, trust_code=trust_code)
     names = input_names(network)
-    x = _read_samples(data, variable, selection, names)
+    x = read_samples(data, variable, selection, names)
     first = x[names[0]] if len(names) > 1 else x
     sample = sample_dimension(first)
     if show_rules:
@@ -156,10 +166,10 @@ def attribute(
         x,
         methods,
         target=target,
-        baseline=_read_baseline(baseline, names),
+        baseline=read_baseline(baseline, names),
         engine=engine,
         convention=convention,
-        grid=_read_grid(grid, grid_variable),
+        grid=read_grid(grid, grid_variable),
         batch_size=batch_size,
         dtype=dtype,
         seed=seed,
@@ -202,7 +212,7 @@ def draw(
     from xairt.data.files import read_array, read_dataset
     from xairt.plots import maps
 
-    _check_suffix(output, ".png", ".pdf", ".svg", ".jpg")
+    check_suffix(output, ".png", ".pdf", ".svg", ".jpg")
     dataset = read_dataset(attributions)
     if "attribution" not in dataset:
         raise DataError(
@@ -302,155 +312,6 @@ def data_path(name: Annotated[str, typer.Argument(help="Registered name.")]) -> 
     typer.echo(path(name, download=False))
 
 
-def with_parameters(methods: Sequence[str], params: Sequence[str]) -> list[str]:
-    """Write ``METHOD.key=value`` parameters into the methods they belong to.
-
-    Raises
-    ------
-    MethodError
-        If a parameter is not of that form or names a method that was not asked for.
-
-    Examples
-    --------
-    >>> with_parameters(["lrp.epsilon", "gradient"], ["lrp.epsilon.epsilon=0.1"])
-    ['lrp.epsilon(epsilon=0.1)', 'gradient']
-    >>> with_parameters(["shap.kernel"], ["shap.kernel.groups=./regions.nc"])
-    ["shap.kernel(groups='./regions.nc')"]
-    """
-    from xairt.attribution import calls
-
-    further: dict[str, list[str]] = {}
-    for text in params:
-        left, equals, value = text.partition("=")
-        name, dot, key = left.strip().rpartition(".")
-        if not (equals and dot and key) or not any(calls.parse(m)[0] == name for m in methods):
-            asked = ", ".join(methods)
-            raise MethodError(f"--param {text}: write METHOD.key=value, with a method given by -m ({asked})")
-        further.setdefault(name, []).append(f"{key}={_quoted(value)}")
-    return [_with(method, further.get(calls.parse(method)[0], [])) for method in methods]
-
-
-def _quoted(value: str) -> str:
-    """Return a value as a Python literal: a number, tuple or the like as it is, anything else as text."""
-    try:
-        return repr(ast.literal_eval(value.strip()))
-    except (ValueError, SyntaxError):
-        return repr(value.strip())
-
-
-def _with(method: str, assignments: list[str]) -> str:
-    if not assignments:
-        return method
-    inside = ", ".join(assignments)
-    if not method.endswith(")"):
-        return f"{method}({inside})"
-    return f"{method[:-1]}{inside})" if method.endswith("()") else f"{method[:-1]}, {inside})"
-
-
-def parse_selection(texts: Sequence[str]) -> dict[str, int | slice]:
-    """Read ``dimension=start:stop`` or ``dimension=index`` selections.
-
-    Raises
-    ------
-    DataError
-        If a selection is not of that form.
-
-    Examples
-    --------
-    >>> parse_selection(["sample=0:100", "lag=2"])
-    {'sample': slice(0, 100, None), 'lag': 2}
-    """
-    selection: dict[str, int | slice] = {}
-    for text in texts:
-        dimension, equals, part = text.partition("=")
-        try:
-            numbers = [int(n) if n.strip() else None for n in part.split(":")]
-        except ValueError:
-            numbers = []
-        no_step = len(numbers) == 3 and numbers[2] == 0
-        if not equals or not dimension.strip() or not 1 <= len(numbers) <= 3 or numbers == [None] or no_step:
-            raise DataError(
-                f"--select {text}: write dimension=index or dimension=start:stop, e.g. sample=0:100"
-            )
-        selection[dimension.strip()] = numbers[0] if len(numbers) == 1 else slice(*numbers)
-    return selection
-
-
-def sample_positions(selection: Mapping[str, int | slice], dimension: str, n: int) -> list[int]:
-    """Return the positions in the file of n selected samples, which key their noise.
-
-    A selection that counts from the end is keyed from 0, since the file's length is not known here.
-
-    Examples
-    --------
-    >>> sample_positions({"sample": slice(100, 200, 50)}, "sample", 2)
-    [100, 150]
-    """
-    part = selection.get(dimension, slice(None))
-    start = part.start or 0 if isinstance(part, slice) else 0
-    step = part.step or 1 if isinstance(part, slice) else 1
-    return [start + step * i for i in range(n)] if start >= 0 and step > 0 else list(range(n))
-
-
-def _read_samples(
-    path: Path, variable: str | None, selection: Mapping[str, int | slice], names: Sequence[str]
-) -> Any:
-    """Return the samples of a file; with several inputs an array for each, by name."""
-    from xairt.data.files import read_array
-
-    if len(names) == 1:
-        return read_array(path, variable, select=selection)
-    if variable is not None:
-        raise DataError(
-            f"--variable {variable}: the model reads one variable for each input ({', '.join(names)}): leave it out"
-        )
-    return _read_each(path, names, selection)
-
-
-def _read_each(path: Path, names: Sequence[str], selection: Mapping[str, int | slice] | None = None) -> Any:
-    """Return the array of each input of a model, by name."""
-    from xairt.data.files import read_array
-
-    if path.suffix.lower() == ".npy":
-        raise DataError(
-            f"{path}: holds one array, but the model takes {len(names)} inputs ({', '.join(names)}): use .nc or .npz"
-        )
-    return {name: read_array(path, name, select=selection) for name in names}
-
-
-def _read_baseline(text: str | None, names: Sequence[str]) -> Any:
-    """Return None, a number, or what a file holds: an array, or one for each input by name."""
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        from xairt.data.files import read_array
-
-        return read_array(text) if len(names) == 1 else _read_each(Path(text), names)
-
-
-def _read_grid(path: Path | None, variable: str | None):
-    if path is None:
-        return None
-    from xairt.data.files import read_dataset
-    from xairt.grid import Grid
-
-    return Grid.from_dataset(read_dataset(path), variable)
-
-
-def _check_suffix(path: Path, *suffixes: str) -> None:
-    if path.suffix.lower() not in suffixes:
-        raise DataError(f"{path}: unknown kind of output file: name it *{' or *'.join(suffixes)}")
-
-
-def _keep_inputs(output: Path, *inputs: Path | str | None) -> None:
-    """Raise `DataError` if the output would replace one of the files it is made from."""
-    for given in inputs:
-        if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
-            raise DataError(f"{output}: is an input of this command: name another output file")
-
-
 def _print_rules(model: Any, calls: Sequence[Any]) -> None:
     """Print for each of the method calls that has them which layer gets which rule."""
     from rich.markup import escape
@@ -461,7 +322,7 @@ def _print_rules(model: Any, calls: Sequence[Any]) -> None:
 
     network = Network.of(model)
     for call in [call for call in calls if hasattr(call.method.build, "layer_rules")] or calls:
-        layers = rules_of(network, call.label, call.method.build, call.parameters)
+        layers = rules_of(network, call.label, call.method.build, call.parameters, call.convention)
         table = Table(*layers.columns, title=escape(call.label), title_justify="left")
         for row in layers.itertuples(index=False):
             table.add_row(*(escape(str(value)) for value in row))

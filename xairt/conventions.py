@@ -39,8 +39,9 @@ INNVESTIGATE = Convention(
     difference=(
         "alpha-beta rules (also in the sequential presets and in lrp.composite) add the whole bias to the positive "
         "and to the negative pot, a denominator of exactly 0 is replaced by 1e-7 in every LRP rule and in deep "
-        "Taylor decomposition, integrated gradients are a left Riemann sum (points k/steps, k = 0 ... steps-1), and "
-        "deconvnet and guided_backprop send the explained output f back in place of 1"
+        "Taylor decomposition, the input layer's rule serves only layers with nothing but reshaping before them "
+        "(not in lrp.composite), integrated gradients are a left Riemann sum (points k/steps, k = 0 ... steps-1), "
+        "and deconvnet and guided_backprop send the explained output f back in place of 1"
     ),
     source="iNNvestigate 1.0.9 and 2.1.2 (Alber et al. 2019, JMLR 20(93)); its issues 116, 273, 327",
 )

@@ -54,15 +54,19 @@ def noise_keys(seed: int, sample_index: Sequence[int] | None, n: int) -> np.ndar
     Raises
     ------
     DataError
-        If the seed is no integer from 0 to 2**31 - 1, or there is not one index for each sample.
+        If the seed is no integer from 0 to 2**31 - 1, or there is not one such index for each sample.
     """
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**31:
         raise DataError(f"seed {seed!r} is not usable: give an integer from 0 to 2**31 - 1")
     index = np.arange(n) if sample_index is None else np.asarray(sample_index)
     if index.shape != (n,) or index.dtype.kind not in "iu":
         raise DataError(
-            f"sample_index must hold one integer for each of the {n} samples, got shape {index.shape}"
+            f"sample_index must hold one integer for each of the {n} samples, from 0 to 2**31 - 1, "
+            f"got shape {index.shape} of {index.dtype}"
         )
+    wrong = index[(index < 0) | (index >= 2**31)]
+    if wrong.size:
+        raise DataError(f"sample_index {wrong[0]} is out of range: give integers from 0 to 2**31 - 1")
     return np.stack([np.full(n, int(seed)), index], axis=1).astype(np.int32)
 
 

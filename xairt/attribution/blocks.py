@@ -65,6 +65,11 @@ class Setting:
         """The affine front of the network and what follows it, see `Network.split`."""
         return self.network.split(self.dtype)
 
+    @property
+    def compiles_by_xla(self) -> bool:
+        """Whether XLA computes the explained scalar: a callable target may run Python code, which it cannot."""
+        return self.target.kind != "callable" and self.network.compiles_by_xla
+
     def scalar(self, outputs: Outputs) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         """Return the function from (samples, target indices) to the explained scalar (samples,)."""
         return lambda x, indices: self.target.select(outputs(x), indices)

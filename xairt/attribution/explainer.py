@@ -75,17 +75,20 @@ class Explainer:
         self._needs_grid = is_map or (call.method.uses_cells and not self.network.packed)
         if not is_map or (grid is not None and not self.network.packed):
             self._bind(grid)
-        self._identity = {
+        self._identity = self._described() | {"model_sha256": model_sha256, "xairt": __version__}
+
+    def _described(self) -> dict[str, Any]:
+        """Return what was asked for, as the identity of a result tells it."""
+        call, baseline = self.call, self._given_baseline
+        return {
             "method": call.method.name,
             "parameters": call.parameters.model_dump(mode="json"),
             "form": call.form,
             "target": self.target.description,
             "baseline": inputs.describe_baseline(baseline) if call.method.baseline else None,
-            "engine": engine,
+            "engine": self._engine_name,
             "convention": call.convention,
-            "dtype": dtype,
-            "model_sha256": model_sha256,
-            "xairt": __version__,
+            "dtype": self.dtype,
         }
 
     @property
@@ -208,7 +211,9 @@ class Explainer:
         MethodError
             If the method puts no rules on layers.
         """
-        return rules_of(self.network, self.label, self.call.method.build, self.call.parameters)
+        return rules_of(
+            self.network, self.label, self.call.method.build, self.call.parameters, self.call.convention
+        )
 
     def ledger(self, x: Any) -> xr.Dataset:
         """Return LRP's ledger of every layer.

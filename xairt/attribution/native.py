@@ -94,7 +94,7 @@ class NativeEngine:
             ``promised``, and in float64 the ``total`` and ``magnitude`` (sum of sizes) of the attribution;
             the ledger's totals. Arrays that are read only.
         """
-        run = self._compiled(self._block, *arguments, jit=self.setting.network.compiles_by_xla)
+        run = self._compiled(self._block, *arguments, jit=self.setting.compiles_by_xla)
         results = run(*map(tf.constant, arguments))
         return {name: np.asarray(memoryview(value)) for name, value in results.items()}
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from xairt.errors import MethodError, ModelError
 from xairt.models.graph import Evaluator, Graph, convert
 from xairt.models.graph.convert import FINAL_ACTIVATIONS
-from xairt.models.graph.nodes import Dense, Linear, Scale
+from xairt.models.graph.nodes import Activation, Dense, Linear, Scale
 from xairt.models.graph.packing import Shape, pack, spans, unpack
 
 log = logging.getLogger(__name__)
@@ -137,14 +137,16 @@ class Network:
 
     @property
     def compiles_by_xla(self) -> bool:
-        """Whether XLA computes the network faster than TensorFlow's own kernels.
+        """Whether XLA can compute the network, and does so faster than TensorFlow's own kernels.
 
         So it does for dense layers of some size. Convolutions are slower there, and small networks are
-        not worth the longer compilation.
+        not worth the longer compilation. Functions of the user may run Python code, which XLA cannot compile.
         """
         linear = [node.op for node in self.graph.nodes if isinstance(node.op, Linear)] if self.graph else []
-        weights = sum(op.kernel.size for op in linear)
-        return weights >= XLA_WEIGHTS and all(isinstance(op.map, Dense | Scale) for op in linear)
+        if sum(op.kernel.size for op in linear) < XLA_WEIGHTS:
+            return False
+        custom = any(isinstance(node.op, Activation) and node.op.is_custom for node in self.graph.nodes)
+        return not custom and all(isinstance(op.map, Dense | Scale) for op in linear)
 
     def require_graph(self) -> Graph:
         """Return the canonical graph, or raise the reason why there is none."""

@@ -174,7 +174,9 @@ class ModelCard:
             layers.add_row(*map(Text, _cells(row)))
         families = Table("methods", "explain it?")
         for name, verdict in self.families.items():
-            families.add_row(name, Text(_answer(verdict), style="green" if verdict.applies else "yellow"))
+            families.add_row(
+                _family(name), Text(_answer(verdict), style="green" if verdict.applies else "yellow")
+            )
         return Group(facts, layers, families) if self.layers else Group(facts, families)
 
 
@@ -318,6 +320,12 @@ def _cells(row: LayerRow) -> tuple[str, str, str, str, str]:
         row.detail,
         f"{row.parameters:,}" if row.parameters else "",
     )
+
+
+def _family(name: str) -> str:
+    """Return a family's name, with its methods where the name does not tell them."""
+    others = [method for method in FAMILIES[name] if method != name and not method.startswith(f"{name}.")]
+    return f"{name} ({', '.join(others)})" if others else name
 
 
 def _answer(verdict: Verdict) -> str:

@@ -10,8 +10,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FAMILIES = ("gradient", "perturbation", "lrp", "engine innvestigate", "control")
-"""Families of methods that share their requirements."""
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "gradient": (
+        *("gradient", "saliency", "input_t_gradient", "integrated_gradients", "smoothgrad"),
+        "shap.gradient",
+    ),
+    "perturbation": ("occlusion", "feature_ablation", "shap.kernel", "lime"),
+    "deeplift": ("deeplift.*", "shap.deep"),
+    "lrp": ("lrp.*", "deep_taylor", "deep_taylor.bounded"),
+    "guided": ("deconvnet", "guided_backprop"),
+    "grad_cam": ("grad_cam",),
+    "engine innvestigate": (),
+    "control": ("random", "edge", "input"),
+}
+"""Families of methods that share their requirements, with the names of the methods; an engine has those of others.
+
+The first two take models without a canonical graph too.
+"""
+
+_NAMES = (*FAMILIES["gradient"], *FAMILIES["perturbation"])
+ANY_MODEL = f"{', '.join(_NAMES[:-1])} and {_NAMES[-1]}"
+"""The methods that need no canonical graph, as an error names them."""
 
 MODEL_CLASSES = ("Sequential", "Functional", "Model")
 """Class names under which Keras stores a network made of layers."""
@@ -108,7 +127,12 @@ _NO_GRADIENT = dict.fromkeys(
     ("Embedding", "Hashing", "HashedCrossing", "Discretization", "CategoryEncoding"), _INTEGER_INPUT
 ) | dict.fromkeys(("IntegerLookup", "StringLookup", "TextVectorization"), _INTEGER_INPUT)
 
-_SEVERAL = "the model has {} {}; the engine takes one"
+_MIXING = ("softmax", "log_softmax")
+"""Activations whose values depend on several arguments each."""
+
+_WITH_ROWS_AND_COLUMNS = ("Conv2D", "Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
+
+_SEVERAL = "the model has {} {}; {} takes one"
 
 
 def layer_entries(model: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -285,6 +309,14 @@ def _engine_obstacle(entry: Mapping[str, Any], name: str) -> Obstacle | None:
     return Obstacle(name, class_name, reason) if reason else None
 
 
+def _deeplift_obstacle(entry: Mapping[str, Any], name: str, is_end: bool) -> Obstacle | None:
+    found, activation = conversion_obstacle(entry, name), activation_name(entry)
+    if found or activation not in _MIXING or (activation == "softmax" and is_end):
+        return found
+    reason = f"activation {activation!r} inside the network mixes units; DeepLIFT has no exact rule for it"
+    return Obstacle(name, str(entry.get("class_name")), reason)
+
+
 def _lrp_obstacle(entry: Mapping[str, Any], name: str, is_end: bool) -> Obstacle | None:
     found = conversion_obstacle(entry, name)
     if found:
@@ -353,20 +385,30 @@ def obstacles(model: Mapping[str, Any]) -> dict[str, list[Obstacle]]:
     """
     label, class_name = entry_name(model), str(model.get("class_name"))
     counts = {end: len(boundary_names(model, f"{end}_layers")) for end in ("input", "output")}
-    single = [
-        Obstacle(label, class_name, _SEVERAL.format(count, f"{end}s"))
-        for end, count in counts.items()
-        if count > 1
-    ]
+
+    def several(end: str, reader: str) -> list[Obstacle]:
+        reason = _SEVERAL.format(counts[end], f"{end}s", reader)
+        return [Obstacle(label, class_name, reason)] if counts[end] > 1 else []
+
     entries, finals = list(walk_layers(model)), final_layers(model)
+    graph = [found for name, entry in entries if (found := conversion_obstacle(entry, name))]
     engine = [found for name, entry in entries if (found := _engine_obstacle(entry, name))]
+    deeplift = [
+        found for name, entry in entries if (found := _deeplift_obstacle(entry, name, name in finals))
+    ]
     lrp = [found for name, entry in entries if (found := _lrp_obstacle(entry, name, name in finals))]
     if not entries:
-        engine = lrp = [Obstacle(label, class_name, "a model of its own class stores no layers to convert")]
+        own = Obstacle(label, class_name, "a model of its own class stores no layers to convert")
+        graph = engine = deeplift = lrp = [own]
+    if not any(entry.get("class_name") in _WITH_ROWS_AND_COLUMNS for _, entry in entries):
+        graph = [*graph, Obstacle(label, class_name, "the model has no 2-D convolution")]
     return {
         "gradient": _gradient_obstacles(model),
         "perturbation": [],
+        "deeplift": deeplift,
         "lrp": lrp,
-        "engine innvestigate": single + engine,
+        "guided": lrp,
+        "grad_cam": several("input", "grad_cam") + graph,
+        "engine innvestigate": several("input", "the engine") + several("output", "the engine") + engine,
         "control": [],
     }

@@ -11,7 +11,19 @@ from xairt.attribution.blocks import Setting
 from xairt.attribution.legacy import chain, export
 from xairt.attribution.legacy.analyzers import ANALYZERS, STOCHASTIC
 from xairt.errors import EngineError, MethodError, UnsupportedLayerError
-from xairt.models.graph.nodes import Activation, GlobalMax, Graph, Linear, Upsample
+from xairt.models.graph.nodes import (
+    Activation,
+    AveragePool,
+    Convolution,
+    DepthwiseConvolution,
+    GlobalMax,
+    Graph,
+    Linear,
+    LinearMap,
+    MaxPool,
+    TransposedConvolution,
+    Upsample,
+)
 
 DEEPLIFT_MODES = {"deeplift.rescale": "Rescale", "deeplift.reveal_cancel": "RevealCancel"}
 """Canonical method name: the rule of every nonlinearity (not the package's own choice by kind of layer)."""
@@ -101,9 +113,10 @@ def shap(setting: Setting, call: Any) -> Order:
 
     The baseline is SHAP's background. `shap.gradient` and `shap.kernel` take every network that can be handed
     over. `shap.deep` is exact for `SHAP_DEEP_ACTIVATIONS` and max pooling. Other nonlinearities are refused:
-    leaky ReLU, GELU and softsign are errors in the package, as are global max pooling, upsampling and
-    dilated convolutions, and swish it computes wrongly. The check of additivity is off: the completeness
-    gap says the same for each sample. Kernel SHAP is solved without regularisation.
+    leaky ReLU, GELU and softsign are errors in the package, as are global max pooling, upsampling, dilated,
+    depthwise, separable and transposed convolutions, and convolutions and pooling over three axes; swish it
+    computes wrongly. The check of additivity is off: the completeness gap says the same for each sample.
+    Kernel SHAP is solved without regularisation.
 
     Raises
     ------
@@ -125,6 +138,19 @@ def shap(setting: Setting, call: Any) -> Order:
     return Order(name, layers, weights, parameters, sample_by_sample=True)
 
 
+def _lacking_map(linear: LinearMap, axes: int) -> str | None:
+    """Return what of a linear map over a number of axes SHAP's DeepExplainer lacks."""
+    if isinstance(linear, DepthwiseConvolution):
+        return "depthwise and separable convolutions"
+    if isinstance(linear, TransposedConvolution):
+        return "transposed convolutions"
+    if max(getattr(linear, "dilation", (1,))) > 1:
+        return "dilated convolutions"
+    if axes == 3 and isinstance(linear, Convolution | AveragePool):
+        return "convolutions and pooling over three axes"
+    return None
+
+
 def _refuse_what_deep_explainer_lacks(graph: Graph) -> None:
     for node in graph.nodes:
         op, lacks = node.op, None
@@ -134,8 +160,10 @@ def _refuse_what_deep_explainer_lacks(graph: Graph) -> None:
             lacks = "global max pooling"
         elif isinstance(op, Upsample):
             lacks = "upsampling"
-        elif isinstance(op, Linear) and max(getattr(op.map, "dilation", (1,))) > 1:
-            lacks = "dilated convolutions"
+        elif isinstance(op, Linear):
+            lacks = _lacking_map(op.map, axes=len(node.shape) - 1)
+        elif isinstance(op, MaxPool) and len(op.window) == 3:
+            lacks = "pooling over three axes"
         if lacks:
             raise UnsupportedLayerError(
                 f"layer '{node.name}': SHAP's DeepExplainer has no right rule for {lacks}: use engine='native'"

@@ -20,6 +20,7 @@ from xairt.models.graph.nodes import (
     MaxPool,
     Node,
 )
+from xairt.models.support import ANY_MODEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +45,17 @@ def kind(node: Node) -> str:
     return "dense" if isinstance(node.op.map, Dense) else "batch_normalization"
 
 
-def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
+def assign(graph: Graph, composite: Composite, first_layers: tuple[int, ...]) -> dict[int, Rule]:
     """Return the rule of every linear node by its position.
+
+    Parameters
+    ----------
+    graph : Graph
+        The network.
+    composite : Composite
+        The rules and which layers they are for.
+    first_layers : tuple of int
+        Positions of the layers that count as first ones, such as `Graph.first_layers`.
 
     Raises
     ------
@@ -57,7 +67,7 @@ def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
     """
     _check_activations(graph)
     kinds = {i: kind(node) for i, node in enumerate(graph.nodes) if isinstance(node.op, Linear)}
-    first, last = set(graph.first_layers), _last_layers(graph, kinds)
+    first, last = set(first_layers), _last_layers(graph, kinds)
     served = [_serves(choice, graph, kinds, first, last) for choice in composite.choices]
     assigned = {}
     for position in kinds:
@@ -74,11 +84,12 @@ def assign(graph: Graph, composite: Composite) -> dict[int, Rule]:
     return assigned
 
 
-def layer_rules(graph: Graph, composite: Composite) -> pd.DataFrame:
+def layer_rules(graph: Graph, composite: Composite, first_layers: tuple[int, ...]) -> pd.DataFrame:
     """Return which layer gets which rule, from the input to the output.
 
     Columns: layer (name), kind, shape (of its output, without the sample axis), rule (with parameters).
     Besides the layers that a rule serves, max pooling and additions are listed, whose rules are fixed.
+    Parameters as of `assign`.
 
     Raises
     ------
@@ -87,7 +98,7 @@ def layer_rules(graph: Graph, composite: Composite) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rules, rows = assign(graph, composite), []
+    rules, rows = assign(graph, composite, first_layers), []
     for position, node in enumerate(graph.nodes):
         if position in rules:
             rows.append((node.name, kind(node), node.shape, str(rules[position])))
@@ -103,8 +114,7 @@ def _check_activations(graph: Graph) -> None:
         if isinstance(node.op, Activation) and not node.op.passes_relevance:
             raise UnsupportedLayerError(
                 f"layer '{node.name}' has the activation '{node.op.name.removeprefix('custom:')}': LRP passes "
-                "relevance through ReLU and linear only (softmax and sigmoid at the model's end); gradient, "
-                "saliency, input_t_gradient, integrated_gradients, smoothgrad and occlusion do work"
+                f"relevance through ReLU and linear only (softmax and sigmoid at the model's end); {ANY_MODEL} do work"
             )
 
 

@@ -115,36 +115,50 @@ def method(
         return explain_without_layers
 
     build.with_ledger = lambda setting, parameters: with_ledger(setting, parameters, composite, start)
-    build.layer_rules = lambda network, parameters: layer_rules(
-        network.require_graph(), chosen_rules(network, parameters, composite)
+    build.layer_rules = lambda network, parameters, convention: layer_rules(
+        network.require_graph(), *chosen_rules(network, parameters, composite, convention)
     )
     return build
 
 
 def chosen_rules(
-    network: Network, parameters: Parameters, composite: Callable[[Any], rules.Composite]
-) -> rules.Composite:
-    """Return a method's rules, with the input layer's rule where the parameters name one.
+    network: Network,
+    parameters: Parameters,
+    composite: Callable[[Any], rules.Composite],
+    convention: str | None,
+) -> tuple[rules.Composite, tuple[int, ...]]:
+    """Return a method's rules, with the input layer's rule where the parameters name one, and the first layers.
+
+    These are `Graph.first_layers`; under the convention innvestigate those that this package takes for first
+    ones, but not in `lrp.composite`, which it lacks. Where it finds none, it drops the input layer's rule.
 
     Raises
     ------
     MethodError
-        If they do, and the network has no layer for it.
+        If the parameters name a rule of the input layer and, without the convention, no layer is one.
     """
-    chosen = composite(parameters)
+    chosen, graph = composite(parameters), network.require_graph()
+    follows = convention == "innvestigate" and not isinstance(parameters, CompositeParameters)
+    first = graph.first_layers_of_innvestigate if follows else graph.first_layers
     input_rule = getattr(parameters, "input_layer_rule", None)
     if input_rule is None:
-        return chosen
-    if not network.require_graph().first_layers:
+        return chosen, first
+    if not first and not follows:
         raise MethodError(
             f"model '{network.name}' has no weighted layer that reads the input alone and directly: "
             "leave input_layer_rule out"
         )
-    first = rules.Choice(input_rule.rule(), layer="first")
-    return replace(chosen, choices=(first, *chosen.choices))
+    at_input = rules.Choice(input_rule.rule(), layer="first")
+    return replace(chosen, choices=(at_input, *chosen.choices)), first
 
 
-def rules_of(network: Network, method: str, build: Callable | None, parameters: Parameters) -> pd.DataFrame:
+def rules_of(
+    network: Network,
+    method: str,
+    build: Callable | None,
+    parameters: Parameters,
+    convention: str | None = None,
+) -> pd.DataFrame:
     """Return which layer of a network gets which rule from a method.
 
     Parameters
@@ -157,6 +171,8 @@ def rules_of(network: Network, method: str, build: Callable | None, parameters: 
         The method's builder of its native block function.
     parameters : Parameters
         The method's parameters.
+    convention : str, optional
+        The convention that is followed.
 
     Returns
     -------
@@ -173,7 +189,7 @@ def rules_of(network: Network, method: str, build: Callable | None, parameters: 
     table = getattr(build, "layer_rules", None)
     if table is None:
         raise MethodError(f"{method} puts no rules on layers: only the native lrp methods and deep_taylor do")
-    return table(network, parameters)
+    return table(network, parameters, convention)
 
 
 def with_ledger(
@@ -189,10 +205,10 @@ def with_ledger(
     or ReLU) is applied to the target.
     """
     graph = setting.network.require_graph()
-    chosen = chosen_rules(setting.network, parameters, composite)
+    chosen, first = chosen_rules(setting.network, parameters, composite, setting.convention)
     evaluator = setting.network.evaluator(setting.dtype)
     guard = INNVESTIGATE_ZERO_GUARD if setting.convention == "innvestigate" else 0.0
-    relevance_pass = RelevancePass(evaluator, assign(graph, chosen), guard)
+    relevance_pass = RelevancePass(evaluator, assign(graph, chosen, first), guard)
 
     def explain(block: Block) -> tuple[Explained, list]:
         slopes = setting.target.slopes(block.outputs, block.indices, start)

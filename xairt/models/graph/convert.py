@@ -38,6 +38,7 @@ from xairt.models.graph.nodes import (
     Upsample,
     ZeroPad,
 )
+from xairt.models.support import ANY_MODEL
 
 FINAL_ACTIVATIONS = ("softmax", "sigmoid")
 """Taken off at the end of a network: its output is explained at the logit."""
@@ -171,8 +172,8 @@ def _convert_call(draft: Draft, call: object, inputs: tuple[int, ...], prefix: s
 def unsupported(layer: tf.keras.layers.Layer, name: str, reason: str) -> UnsupportedLayerError:
     """Return the error for a layer that the canonical graph cannot hold."""
     return UnsupportedLayerError(
-        f"layer '{name}' ({type(layer).__name__}) {reason}: LRP does not apply; "
-        "gradient, saliency, input_t_gradient, integrated_gradients, smoothgrad and occlusion do"
+        f"layer '{name}' ({type(layer).__name__}) {reason}: LRP, DeepLIFT and shap.deep do not apply; "
+        f"{ANY_MODEL} do"
     )
 
 

@@ -244,6 +244,11 @@ class Activation:
         return self.function(x)
 
     @property
+    def is_custom(self) -> bool:
+        """Whether the function is the user's own, which may do anything, run Python code for one."""
+        return self.name.startswith("custom:") and self.layer is None
+
+    @property
     def passes_relevance(self) -> bool:
         """Whether LRP hands relevance through unchanged."""
         return self.name == "relu"
@@ -359,6 +364,17 @@ class Graph:
 
         Routes, pooling, sums and unfolded batch normalisation may lie between.
         """
+        return self._first_layers(lambda op: not isinstance(op, Activation))
+
+    @property
+    def first_layers_of_innvestigate(self) -> tuple[int, ...]:
+        """Positions of the `first_layers` with nothing but reshaping and permuting between the input and them.
+
+        These alone get the rule of the input layer in iNNvestigate (``is_input_layer`` of its checks).
+        """
+        return self._first_layers(lambda op: isinstance(op, Identity | Reshape | Slice | Permute))
+
+    def _first_layers(self, may_lie_between: Callable[[Operation], bool]) -> tuple[int, ...]:
         reads_input = set(self.sources)
         found = []
         for position, node in enumerate(self.nodes):
@@ -367,7 +383,7 @@ class Graph:
             weighted = isinstance(node.op, Linear) and isinstance(node.op.map, Weighted)
             if weighted:
                 found.append(position)
-            elif not isinstance(node.op, Activation):
+            elif may_lie_between(node.op):
                 reads_input.add(position)
         return tuple(found)
 
