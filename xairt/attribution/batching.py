@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -116,20 +117,24 @@ def _cut(values: np.ndarray, indices: np.ndarray, keys: np.ndarray, places: rang
         yield x, indices[rows], keys[rows], min(size, total - start)
 
 
-def ahead(items: Iterator[Any]) -> Iterator[Any]:
-    """Yield the items of an iterator, each made by another thread while the one before it is in use.
+def in_order(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
+    """Yield function(item) for every item in order, so many of them computed at a time, ahead of their use.
 
     Examples
     --------
-    >>> list(ahead(iter("abc")))
-    ['a', 'b', 'c']
+    >>> list(in_order(str.upper, "abc", threads=2))
+    ['A', 'B', 'C']
     """
-    end = object()
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(next, items, end)
-        while (item := following.result()) is not end:
-            following = thread.submit(next, items, end)
-            yield item
+    pool, waiting = ThreadPoolExecutor(threads), deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def last_digit_changed(x: np.ndarray) -> np.ndarray:

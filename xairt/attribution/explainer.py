@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -190,13 +190,17 @@ class Explainer:
         divides = hasattr(self.call.method.build, "with_ledger")
         return divides and self._engine_name == "native" and self.dtype == "float32"
 
-    def _blocks(self, values: np.ndarray, keys: np.ndarray, probes: int):
+    def _blocks(self, values: np.ndarray, keys: np.ndarray, probes: int) -> Iterator[dict[str, np.ndarray]]:
         """Explain block after block, without the rows of padding."""
         indices = self.target.per_sample(len(values))
         cuts = batching.blocks(values, indices, keys, self._engine.sizes, probes)
-        prepared = ((self._engine.prepare(*block), used) for *block, used in cuts)
-        for arguments, used in batching.ahead(prepared):
-            yield {name: v[:used] for name, v in self._engine(*arguments).items()}
+        if self._engine.threads > 1 and len(values) > self._engine.sizes[0]:
+            return batching.in_order(self._block, cuts, self._engine.threads)
+        return map(self._block, cuts)
+
+    def _block(self, cut: batching.Cut) -> dict[str, np.ndarray]:
+        *block, used = cut
+        return {name: v[:used] for name, v in self._engine(*block).items()}
 
     def rules(self) -> pd.DataFrame:
         """Return which layer gets which LRP rule, from the input to the output.

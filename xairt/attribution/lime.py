@@ -47,6 +47,7 @@ class LimeEngine:
     """
 
     name = "lime"
+    threads = 1
 
     def __init__(self, setting: Setting, call: Any, size: int | None) -> None:
         base = _package()
@@ -67,10 +68,6 @@ class LimeEngine:
             tf.TensorSpec((), tf.int32),
             tf.TensorSpec((None, len(self._index)), tf.bool),
         )
-
-    def prepare(self, *block: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the arguments of a call for one block: samples, target indices and noise keys."""
-        return block
 
     def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
         """Explain one block; see `NativeEngine`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -28,9 +29,12 @@ class NativeEngine:
     ----------
     sizes : tuple of int
         Samples in a block for few samples, and in one for many.
+    threads : int
+        Blocks to be computed at a time: one uses the cores that the other leaves idle between its operations.
     """
 
     name = "native"
+    threads = 2
 
     def __init__(self, setting: Setting, call: MethodCall, size: int | None = None) -> None:
         self.setting, self.call = setting, call
@@ -41,7 +45,7 @@ class NativeEngine:
         self.sizes = chosen if size is None else (size, size)
         self._explain = call.method.build(setting, call.parameters)
         self._explain_layers = None
-        self._made = {}
+        self._made, self._making = {}, threading.Lock()
         asked = call.method.noise
         self._noise_shape = asked and asked(call.parameters, setting.network.input_shape)
 
@@ -63,13 +67,14 @@ class NativeEngine:
     def _compiled(self, function: Callable, *arguments: np.ndarray, jit: bool) -> Callable:
         """Return a function of this engine compiled for arguments of these shapes, once for each shape."""
         key = (function.__name__, len(arguments[0]))
-        if key not in self._made:
-            specs = (tf.TensorSpec(a.shape, a.dtype) for a in arguments)
-            self._made[key] = compiled(function, *specs, jit=jit)
-        return self._made[key]
+        with self._making:
+            if key not in self._made:
+                specs = (tf.TensorSpec(a.shape, a.dtype) for a in arguments)
+                self._made[key] = compiled(function, *specs, jit=jit)
+            return self._made[key]
 
-    def prepare(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the arguments of a call for one block; the noise is drawn here.
+    def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
+        """Explain one block; may be called by several threads at once.
 
         Parameters
         ----------
@@ -78,14 +83,7 @@ class NativeEngine:
         indices : numpy.ndarray
             (b,) target indices, -1 where the largest output is meant.
         keys : numpy.ndarray
-            (b, 2) seed and sample index.
-        """
-        if self._noise_shape is None:
-            return x, indices
-        return x, indices, noise(keys, self._noise_shape, self.setting.dtype)
-
-    def __call__(self, *arguments: np.ndarray) -> dict[str, np.ndarray]:
-        """Explain one block, with the arguments that `prepare` returns.
+            (b, 2) seed and sample index, which key the noise.
 
         Returns
         -------
@@ -94,6 +92,9 @@ class NativeEngine:
             ``promised``, and in float64 the ``total`` and ``magnitude`` (sum of sizes) of the attribution;
             the ledger's totals. Arrays that are read only.
         """
+        arguments = [x, indices]
+        if self._noise_shape is not None:
+            arguments.append(noise(keys, self._noise_shape, self.setting.dtype))
         run = self._compiled(self._block, *arguments, jit=self.setting.compiles_by_xla)
         results = run(*map(tf.constant, arguments))
         return {name: np.asarray(memoryview(value)) for name, value in results.items()}

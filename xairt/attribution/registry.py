@@ -135,19 +135,6 @@ class FlatUntilParameters(lrp.PresetParameters):
     until_layer_idx: int = 0
 
 
-class ShapGradientParameters(Parameters):
-    """Parameters of expected gradients."""
-
-    nsamples: int = 200
-
-
-class ShapKernelParameters(Parameters):
-    """Parameters of Kernel SHAP."""
-
-    nsamples: int = 2048
-    groups: Any = None
-
-
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (

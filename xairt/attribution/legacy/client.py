@@ -266,7 +266,7 @@ class WorkerEngine:
             )
         self._order = order(setting, call)
         self.name, self.setting, self._python = name, setting, python
-        self.sizes = _sizes(self._order, size)
+        self.sizes, self.threads = _sizes(self._order, size), 1
         self._key, self._built = f"{self._order.name}-{next(_keys)}", None
         outputs = setting.outputs
         # every method with a baseline that another package has promises f(x) - mean f(baseline)
@@ -276,10 +276,6 @@ class WorkerEngine:
             tf.TensorSpec((None, *setting.network.input_shape), setting.dtype),
             tf.TensorSpec((None,), tf.int32),
         )
-
-    def prepare(self, *block: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the arguments of a call for one block: samples, target indices and noise keys."""
-        return block
 
     def __call__(self, x: np.ndarray, indices: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
         """Explain one block; see `NativeEngine`. No ledger is kept, and LRP's gap is not known (NaN)."""
