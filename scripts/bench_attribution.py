@@ -32,7 +32,7 @@ SIZES = (1, 16, 64, 256, 1024, 4096, 16384)
 LONGEST_CALL = 1.0
 """Seconds: once a call took longer, more samples per call are not tried."""
 
-ROUNDS, REPEATS, MEASURED_SECONDS = 3, 3, 0.4
+ROUNDS, REPEATS, MEASURED_SECONDS = 4, 3, 0.4
 BACKGROUNDS, COALITIONS = 100, 10_000
 
 METHODS: dict[str, tuple[float, float]] = {

@@ -188,9 +188,9 @@ class RelevancePass:
         if isinstance(node.op, Add):
             return self._add(node.op, inputs, arriving)
         if isinstance(node.op, Activation):
-            return [arriving.behind_rectifier(inputs[0])], None
+            return [arriving.behind_rectifier()], None
         kept = _padding(node.op, inputs[0], arriving) if isinstance(node.op, ZeroPad) else None
-        back = pull_back_each(node.op.forward, inputs, arriving.multiplier)
+        back = pull_back_each(node.op.forward, inputs, arriving.to_pass)
         return [arriving.passed_to(m, value) for m, value in zip(back, inputs, strict=True)], kept
 
     def _linear(

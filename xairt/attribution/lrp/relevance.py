@@ -19,9 +19,10 @@ class Relevance:
     multiplier : tf.Tensor
         (samples, ...), shaped like the node.
     value : tf.Tensor or None
-        The node's value; None where the multiplier is the relevance itself.
+        The node's value, or what a rectifier behind the node makes of it; None where the multiplier is the
+        relevance itself.
     rectified : bool
-        Whether the multiplier is 0 wherever the value is not positive.
+        Whether there is relevance only where the node's value is positive.
     """
 
     multiplier: tf.Tensor
@@ -35,24 +36,27 @@ class Relevance:
 
     @property
     def per_value(self) -> tf.Tensor:
-        """The relevance divided by the value, 0 where that is 0."""
+        """The relevance divided by the node's value, 0 where there is none."""
         if self.rectified:
-            return self.multiplier
+            return tf.raw_ops.ReluGrad(gradients=self.multiplier, features=self.value)
         return tf.where(self.value == 0, tf.zeros_like(self.multiplier), self.multiplier)
 
+    @property
+    def to_pass(self) -> tf.Tensor:
+        """What a route hands back to its inputs: the multiplier of the node's own value."""
+        return self.per_value if self.rectified else self.multiplier
+
     def passed_to(self, multiplier: tf.Tensor, value: tf.Tensor) -> Relevance:
-        """Return the relevance of the input of a route, which copies numbers, with the multiplier led back."""
+        """Return the relevance of the input of a route, which copies numbers, from what was handed back to it."""
         return Relevance(multiplier, None if self.value is None else value, self.rectified)
 
-    def behind_rectifier(self, z: tf.Tensor) -> Relevance:
-        """Return the same relevance at the input z of a rectifier: relu(z) m is z m where z is positive."""
-        if self.value is None:
-            return self
-        return Relevance(tf.raw_ops.ReluGrad(gradients=self.multiplier, features=self.value), z, True)
+    def behind_rectifier(self) -> Relevance:
+        """Return the same relevance at the input of a rectifier, whose output has it."""
+        return self if self.value is None else Relevance(self.multiplier, self.value, rectified=True)
 
     def plus(self, other: Relevance) -> Relevance:
         """Return the sum of two relevances of the same node."""
-        if self.value is None or other.value is None:
+        if self.value is None or self.value is not other.value:
             return Relevance(self.amount + other.amount)
         return Relevance(self.multiplier + other.multiplier, self.value, self.rectified and other.rectified)
 
