@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import xairt
-from xairt.attribution import blocks
+from xairt.attribution import batching, blocks
 from xairt.attribution.network import Network
 from xairt.models.graph import convert
 
@@ -43,11 +43,14 @@ def test_xla_takes_dense_networks_of_some_size():
 def test_small_and_large_blocks_give_the_same_bits(network, method):
     model, x = case(network)
     explain = xairt.explainer(model, method)
-    few, many = explain._engine.sizes
-    assert few < many or "(" in method
+    sizes = explain._engine.sizes
+    assert len(sizes) > 1 or "(" in method
+    n = sum(sizes) + 3
+    x = np.resize(x, (n, *x.shape[1:]))
+    assert set(sizes) <= set(batching.plan(n, sizes))
     whole = explain(x)
-    for rows in (slice(0, 3), slice(600, 670), slice(1199, 1200)):
-        part = explain(x[rows], sample_index=range(1200)[rows])
+    for rows in (slice(0, 3), slice(n // 2, n // 2 + 70), slice(n - 1, n)):
+        part = explain(x[rows], sample_index=range(n)[rows])
         np.testing.assert_array_equal(part.attribution, whole.attribution[rows])
 
 
@@ -89,19 +92,28 @@ def test_xla_agrees_with_tensorflow(method, monkeypatch):
 @pytest.mark.parametrize("evaluations", [1, 3, 64, 500, 10_000])
 @pytest.mark.parametrize("rows", [1, 64, 4096])
 def test_blocks_hold_the_rows_that_fit(rows, evaluations):
-    few, many = blocks.block_sizes(rows, evaluations)
-    assert 1 <= few <= many
-    assert many == 1 or many * evaluations <= rows
-    assert few == 1 or few * evaluations <= blocks.FEW_ROWS
-    assert blocks.block_sizes(2 * rows, evaluations)[1] >= many
+    sizes = blocks.block_sizes(rows, evaluations)
+    assert list(sizes) == sorted(set(sizes))
+    assert sizes[-1] == 1 or sizes[-1] * evaluations <= rows
+    assert sizes[0] <= 2 or sizes[0] * evaluations <= blocks.FEW_ROWS
+    assert blocks.block_sizes(2 * rows, evaluations)[-1] >= sizes[-1]
+
+
+@pytest.mark.parametrize("sizes", [(1,), (8,), (16, 64), (64, 512, 4096), (2, 8, 64)])
+def test_plans_hold_all_samples_with_little_padding(sizes):
+    for n in [*range(1, 70), 500, 1000, 2047, 2049, 5000, 9999]:
+        found = batching.plan(n, sizes)
+        assert set(found) <= set(sizes)
+        assert found == sorted(found, reverse=True)
+        assert 0 <= sum(found) - n < max(sizes[0], found[-1] / 2)
 
 
 @pytest.mark.parametrize("evaluations", [1, 64])
 def test_small_blocks_hold_few_samples_of_a_costly_network(evaluations):
     cheap, costly = (blocks.block_sizes(1024, evaluations, n) for n in (2**19, 2**27))
     assert cheap == blocks.block_sizes(1024, evaluations)
-    assert costly[0] == 1
-    assert costly[1] == cheap[1]
+    assert costly[0] == 2
+    assert costly[-1] == cheap[-1]
 
 
 @pytest.mark.parametrize(("n", "at_once"), [(1, 1), (7, 3), (8, 4), (5, 100)])

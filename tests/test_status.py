@@ -140,7 +140,7 @@ def test_float32_is_called_ill_conditioned(magnitude, sensitivity, wanted):
 def test_probes_take_the_spare_rows():
     x = np.arange(10, dtype=np.float32).reshape(5, 2) + 1
     indices, keys = np.arange(5), batching.noise_keys(7, None, 5)
-    ((block, chosen, key, used),) = batching.blocks(x, indices, keys, (8, 8), batching.probed(5, (8, 8)))
+    ((block, chosen, key, used),) = batching.blocks(x, indices, keys, (8,), batching.probed(5, (8,)))
     assert used == 8
     np.testing.assert_array_equal(block[:5], x)
     np.testing.assert_array_equal(chosen[5:], [0, 1, 2])
@@ -162,7 +162,7 @@ def test_probes_after_full_blocks_take_a_small_block():
 
 def test_blocks_without_probes_are_padded_with_the_last_sample():
     x = np.arange(3.0)[:, None]
-    found = list(batching.blocks(x, np.arange(3), batching.noise_keys(0, [4, 5, 6], 3), (2, 2)))
+    found = list(batching.blocks(x, np.arange(3), batching.noise_keys(0, [4, 5, 6], 3), (2,)))
     assert [used for *_, used in found] == [2, 1]
     np.testing.assert_array_equal(found[1][0], [[2], [2]])
     np.testing.assert_array_equal(found[1][2], [[0, 6], [0, 6]])

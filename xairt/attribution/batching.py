@@ -18,35 +18,53 @@ PROBED = 16
 """Largest number of samples that are explained a second time with their last digit changed."""
 
 
-def length(n: int, sizes: tuple[int, int]) -> int:
-    """Return the samples per block for n samples: small blocks where a large one would be mostly padding.
+def plan(n: int, sizes: Sequence[int]) -> list[int]:
+    """Return the sizes of the blocks that n samples are cut into, the largest first.
+
+    The rest that fills no block goes into smaller ones, unless it fills more than half of one.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    sizes : sequence of int
+        Sizes that a block may have, in rising order.
 
     Examples
     --------
-    >>> length(20, (64, 4096)), length(1024, (64, 4096)), length(3, (8, 8))
-    (64, 4096, 8)
+    >>> plan(3, (64, 512, 4096)), plan(5000, (64, 512, 4096)), plan(20, (8,))
+    ([64], [4096, 512, 512], [8, 8, 8])
     """
-    few, many = sizes
-    return many if 4 * n >= many else few
+    found = []
+    for i, size in reversed(list(enumerate(sizes))):
+        whole, n = divmod(n, size)
+        if n and (i == 0 or 2 * n > size):
+            whole, n = whole + 1, 0
+        found += [size] * whole
+    return found
 
 
-def probed(n: int, sizes: tuple[int, int]) -> int:
+def probed(n: int, sizes: Sequence[int]) -> int:
     """Return how many of n samples are probed: what fits the spare rows of the last block.
 
     Where that block is full, one more small block is computed.
 
     Examples
     --------
-    >>> probed(5, (8, 8)), probed(8, (8, 8)), probed(100, (64, 4096)), probed(8192, (64, 4096))
+    >>> probed(5, (8,)), probed(8, (8,)), probed(100, (64, 4096)), probed(8192, (64, 4096))
     (3, 8, 16, 16)
     """
-    return min(n, PROBED, -n % length(n, sizes) or sizes[0])
+    return min(n, PROBED, sum(plan(n, sizes)) - n or sizes[0])
 
 
-def n_blocks(n: int, sizes: tuple[int, int], n_probes: int = 0) -> int:
+def n_blocks(n: int, sizes: Sequence[int], n_probes: int = 0) -> int:
     """Return the number of blocks that `blocks` cuts n samples into."""
-    size = length(n, sizes)
-    return -(-n // size) + (n_probes > 0 and n % size == 0)
+    return len(_plan_with_probes(n, sizes, n_probes))
+
+
+def _plan_with_probes(n: int, sizes: Sequence[int], n_probes: int) -> list[int]:
+    found = plan(n, sizes)
+    return found if n + n_probes <= sum(found) else [*found, sizes[0]]
 
 
 def noise_keys(seed: int, sample_index: Sequence[int] | None, n: int) -> np.ndarray:
@@ -72,9 +90,9 @@ def noise_keys(seed: int, sample_index: Sequence[int] | None, n: int) -> np.ndar
 
 
 def blocks(
-    values: np.ndarray, indices: np.ndarray, keys: np.ndarray, sizes: tuple[int, int], n_probes: int = 0
+    values: np.ndarray, indices: np.ndarray, keys: np.ndarray, sizes: Sequence[int], n_probes: int = 0
 ) -> Iterator[Cut]:
-    """Cut samples into blocks of one size, see `length`.
+    """Cut samples into blocks, see `plan`.
 
     Parameters
     ----------
@@ -82,8 +100,8 @@ def blocks(
         (n, ...) samples.
     indices, keys : numpy.ndarray
         (n,) target indices and (n, 2) noise keys.
-    sizes : tuple of int
-        Samples in a small and in a large block; the last block is padded with copies of its last sample.
+    sizes : sequence of int
+        Sizes that a block may have, in rising order; the last block is padded with copies of its last sample.
     n_probes : int
         That many samples, from the first on, follow once more after the last, see `last_digit_changed`:
         in the spare rows of the last block, or else in a small block of their own.
@@ -95,26 +113,19 @@ def blocks(
     used : int
         How many of its rows are no padding.
     """
-    n, size = len(values), length(len(values), sizes)
-    spare = n % size > 0
-    yield from _cut(values, indices, keys, range(0, n + n_probes * spare, size))
-    if n_probes and not spare:
-        yield from _cut(values, indices, keys, range(n, n + n_probes, sizes[0]))
-
-
-def _cut(values: np.ndarray, indices: np.ndarray, keys: np.ndarray, places: range) -> Iterator[Cut]:
-    """Yield blocks that start at `places`; a place from n on is that of a probe."""
-    n, size, total = len(values), places.step, places.stop
-    for start in places:
-        if start + size <= n:
-            rows = slice(start, start + size)
-            yield values[rows], indices[rows], keys[rows], size
-            continue
-        place = np.minimum(np.arange(start, start + size), total - 1)
-        rows = np.where(place < n, place, place - n)
-        x, again = values[rows], place >= n
-        x[again] = last_digit_changed(x[again])
-        yield x, indices[rows], keys[rows], min(size, total - start)
+    n, start = len(values), 0
+    for size in _plan_with_probes(n, sizes, n_probes):
+        stop = start + size
+        if stop <= n:
+            yield values[start:stop], indices[start:stop], keys[start:stop], size
+        else:
+            place = np.minimum(np.arange(start, stop), n + n_probes - 1)
+            again = place >= n
+            rows = np.where(again, place - n, place)
+            x = values[rows]
+            x[again] = last_digit_changed(x[again])
+            yield x, indices[rows], keys[rows], min(size, n + n_probes - start)
+        start = stop
 
 
 def in_order(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:

@@ -20,6 +20,9 @@ MOST_ROWS = 4096
 FEW_ROWS, FEW_SAMPLES = 1024, 64
 """Rows and samples of the small blocks that serve requests of few samples."""
 
+FAR_APART = 16
+"""Large blocks of so many small ones are far apart; then there are blocks of a size between."""
+
 FEW_MULTIPLY_ADDS = 2**19
 """Multiply-adds of a network from which on small blocks become smaller in proportion."""
 
@@ -166,11 +169,11 @@ def rows_at_once(network: Network, dtype: str) -> int:
     return _power_of_two(min(samples_that_fit(network, dtype), MOST_ROWS))
 
 
-def block_sizes(rows: int, evaluations: int, multiply_adds: int = 0) -> tuple[int, int]:
-    """Return the numbers of samples in a small and in a large block.
+def block_sizes(rows: int, evaluations: int, multiply_adds: int = 0) -> tuple[int, ...]:
+    """Return the numbers of samples that a block may hold: a small, a large and, if far apart, one between.
 
     A request of one sample pays for a whole small block, which therefore holds the fewer samples the more
-    the network computes.
+    the network computes; but two where that is possible, one of them for the probe of rounding.
 
     Parameters
     ----------
@@ -184,13 +187,15 @@ def block_sizes(rows: int, evaluations: int, multiply_adds: int = 0) -> tuple[in
     Examples
     --------
     >>> block_sizes(4096, 1), block_sizes(4096, 64), block_sizes(4096, 10_000)
-    ((64, 4096), (16, 64), (1, 1))
-    >>> block_sizes(1024, 1, multiply_adds=10**8)
-    (1, 1024)
+    ((64, 512, 4096), (16, 64), (1,))
+    >>> block_sizes(64, 1, multiply_adds=10**8)
+    (2, 8, 64)
     """
     part = min(1.0, FEW_MULTIPLY_ADDS / max(multiply_adds, 1))
-    few = _power_of_two(min(part * FEW_SAMPLES, min(rows, part * FEW_ROWS) / evaluations))
-    return few, max(few, _power_of_two(rows / evaluations))
+    many = _power_of_two(rows / evaluations)
+    few = min(many, max(2, _power_of_two(min(part * FEW_SAMPLES, part * FEW_ROWS / evaluations))))
+    between = few * _power_of_two((many / few) ** 0.5)
+    return tuple(sorted({few, between, many} if many >= FAR_APART * few else {few, many}))
 
 
 def chunks(n: int, at_once: int) -> np.ndarray:

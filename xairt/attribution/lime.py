@@ -51,7 +51,7 @@ class LimeEngine:
 
     def __init__(self, setting: Setting, call: Any, size: int | None) -> None:
         base = _package()
-        self.setting, self.sizes, self._parameters = setting, (size or 1,) * 2, call.parameters
+        self.setting, self.sizes, self._parameters = setting, (size or 1,), call.parameters
         setting.network.outputs(setting.dtype)  # weights become tensors here, outside of compiled functions
         self._index = group_index(call.parameters.groups, setting.network.input_shape)
         width = call.parameters.kernel_width

@@ -28,7 +28,7 @@ class NativeEngine:
     Attributes
     ----------
     sizes : tuple of int
-        Samples in a block for few samples, and in one for many.
+        Samples that a block may hold, in rising order.
     threads : int
         Blocks to be computed at a time: one uses the cores that the other leaves idle between its operations.
     """
@@ -42,7 +42,7 @@ class NativeEngine:
         evaluations = call.method.evaluations(call.parameters, setting)
         graph = setting.network.graph
         chosen = block_sizes(setting.rows, evaluations, 0 if graph is None else graph.multiply_adds())
-        self.sizes = chosen if size is None else (size, size)
+        self.sizes = chosen if size is None else (size,)
         self._explain = call.method.build(setting, call.parameters)
         self._explain_layers = None
         self._made, self._making = {}, threading.Lock()

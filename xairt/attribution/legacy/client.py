@@ -306,13 +306,13 @@ class WorkerEngine:
         return running
 
 
-def _sizes(order: Order, size: int | None) -> tuple[int, int]:
-    """Return the samples in a small and in a large block; noise of the package itself is drawn per block."""
+def _sizes(order: Order, size: int | None) -> tuple[int, ...]:
+    """Return the numbers of samples that a block may hold, in rising order; noise of the package itself is drawn per block."""
     if order.sample_by_sample:
-        return 1, 1
+        return (1,)
     if size is not None:
-        return size, size
-    return (NOISY_BLOCK, NOISY_BLOCK) if order.noise_when_built else WORKER_SIZES
+        return (size,)
+    return (NOISY_BLOCK,) if order.noise_when_built else WORKER_SIZES
 
 
 def _mean_outputs(setting: Setting) -> tuple[tf.Tensor, ...]:
