@@ -161,6 +161,20 @@ def by_hand(x: np.ndarray, weights: list, bias: str) -> np.ndarray:
     return relevance
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("positive", [1e-5, 1e-3, 0.1, 3.0])
+def test_few_positive_contributions_among_many_negative_ones(positive, dtype):
+    model = tf.keras.Sequential([L.InputLayer(80), L.Dense(1, use_bias=False)])
+    kernel = np.full((80, 1), -1.0)
+    kernel[[3, 5], 0] = 0.75 * positive, 0.25 * positive
+    model.set_weights([kernel])
+    out = xairt.attribute(model, np.ones((2, 80)), "lrp.alpha_1_beta_0", dtype=dtype)
+    want = np.zeros(80)
+    want[[3, 5]] = np.array([0.75, 0.25]) * (positive - 78)
+    np.testing.assert_allclose(out.attribution, [want, want], rtol=1e-5)
+    assert (out.lost_to_empty_pot == 0).all()
+
+
 def test_empty_pot_of_many_inputs_is_empty():
     model = tf.keras.Sequential([L.InputLayer(100), L.Dense(2, "relu"), L.Dense(1, use_bias=False)])
     kernel = np.random.default_rng(0).uniform(0.1, 1, (100, 2)) * [-1, 1]

@@ -30,10 +30,13 @@ LEDGER = ("absorbed_by_bias", "lost_to_stabiliser", "lost_to_empty_pot")
 """What relevance can be kept back by, each entered on its own."""
 
 MANY_INPUTS = 64
-"""Inputs of a unit from which on POSITIVE_BY_SIZE is used: with few, one sign may outweigh the other by far."""
+"""Inputs of a unit from which on POSITIVE_BY_SIZE is tried: with few, one sign often outweighs the other by far."""
 
-ROUNDING = 2e-6
-"""Part of its last term below which a sum by POSITIVE_BY_SIZE is rounding error and counts as 0."""
+SMALL_PART = 0.01
+"""Part of the size of all contributions below which positive ones are not computed by POSITIVE_BY_SIZE."""
+
+ROUNDING = 16
+"""Sums by POSITIVE_BY_SIZE below so many last digits of their last term are rounding error and count as 0."""
 
 RECTIFIED_POSITIVE = (Term("a", "w+"),)
 """POSITIVE for inputs that are never negative."""
@@ -86,23 +89,25 @@ class RelevancePass:
     rules: dict[int, Rule]
     zero_guard: float = 0.0
     pots: dict[int, tuple[Pot, ...]] = field(init=False, repr=False)
+    by_size: dict[int, Pot] = field(init=False, repr=False)
     kernels: dict[tuple[int, str], tf.Tensor | None] = field(init=False, repr=False)
     biases: dict[tuple[int, str], tf.Tensor | None] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.pots, self.kernels, self.biases = {}, {}, {}
+        self.pots, self.by_size, self.kernels, self.biases = {}, {}, {}, {}
         for position, rule in self.rules.items():
-            self.pots[position] = tuple(self._prepared(position, rule, pot) for pot in rule.pots)
+            op = self.evaluator.graph.nodes[position].op
+            self.pots[position] = tuple(self._prepared(position, op, pot) for pot in rule.pots)
+            pot = self.pots[position][0]
+            if pot.terms == POSITIVE and len(rule.pots) == 1 and _inputs_of_unit(op) >= MANY_INPUTS:
+                terms = self._live_terms(position, op, POSITIVE_BY_SIZE)
+                self.by_size[position] = replace(pot, terms=terms)
 
-    def _prepared(self, position: int, rule: Rule, pot: Pot) -> Pot:
+    def _prepared(self, position: int, op: Linear, pot: Pot) -> Pot:
         """Return a pot with the terms that are not zero for every input; keep the weights' parts it needs."""
-        op = self.evaluator.graph.nodes[position].op
         for name in (pot.bias, pot.further_bias):
             self.biases[position, name] = self._part(position, BIAS_PARTS, name, op.bias)
-        terms = self._live_terms(position, op, pot.terms)
-        if terms == POSITIVE and len(rule.pots) == 1 and _inputs_of_unit(op) >= MANY_INPUTS:
-            terms = self._live_terms(position, op, POSITIVE_BY_SIZE)
-        return replace(pot, terms=terms)
+        return replace(pot, terms=self._live_terms(position, op, pot.terms))
 
     def _live_terms(self, position: int, op: Linear, terms: tuple[Term, ...]) -> tuple[Term, ...]:
         for term in terms:
@@ -197,11 +202,37 @@ class RelevancePass:
         self, position: int, a: tf.Tensor, product: tf.Tensor, arriving: Relevance
     ) -> tuple[Relevance, dict[str, tf.Tensor]]:
         """Apply the rule of a linear node."""
+        pots, by_size, known = self.pots[position], self.by_size.get(position), {("a", "w"): product}
+        per_value = all(term.activation == "a" for pot in pots for term in pot.terms)
+        if by_size is None:
+            share, kept = self._by_pots(position, pots, a, known, arriving)
+        else:
+            size = self.evaluator.graph.nodes[position].op.map(tf.abs(a), self.kernels[position, "|w|"])
+            quick = functools.partial(
+                self._by_pots, position, (by_size,), a, known | {("|a|", "|w|"): size}, arriving
+            )
+            if arriving.rectified and self._is_full(position, by_size):
+                share, kept = quick()  # the positive contributions and the bias outweigh the negative ones
+            else:
+                large = (product > (2 * SMALL_PART - 1) * size) | (arriving.amount == 0)
+                exact = functools.partial(self._by_pots, position, pots, a, known, arriving)
+                share, kept = tf.cond(tf.reduce_all(large), quick, exact)
+        return Relevance(share, a if per_value else None), kept
+
+    def _by_pots(
+        self,
+        position: int,
+        pots: tuple[Pot, ...],
+        a: tf.Tensor,
+        known: dict[tuple[str, str], tf.Tensor],
+        arriving: Relevance,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return what the inputs get from the pots, per value of the input if all terms are, and what is kept."""
         rule, apply = self.rules[position], self.evaluator.graph.nodes[position].op.map
-        per_value = all(term.activation == "a" for pot in self.pots[position] for term in pot.terms)
+        per_value = all(term.activation == "a" for pot in pots for term in pot.terms)
         shares, kept = [], []
-        for pot in self.pots[position]:
-            per_unit, entries = self._share_out(position, pot, a, product, arriving)
+        for pot in pots:
+            per_unit, entries = self._share_out(position, pot, a, known, arriving)
             parts = []
             for term in pot.terms:
                 kernel = self.kernels[position, term.weight]
@@ -210,19 +241,23 @@ class RelevancePass:
             shares += [_total(pot, parts)] if parts else []
             kept.append(entries)
         entries = {name: _sum([entry[name] for entry in kept]) for name in LEDGER}
-        share = _sum(shares) if shares else tf.zeros_like(a)
-        return Relevance(share, a if per_value else None), entries
+        return _sum(shares) if shares else tf.zeros_like(a), entries
 
     def _share_out(
-        self, position: int, pot: Pot, a: tf.Tensor, product: tf.Tensor, arriving: Relevance
+        self,
+        position: int,
+        pot: Pot,
+        a: tf.Tensor,
+        known: dict[tuple[str, str], tf.Tensor],
+        arriving: Relevance,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return relevance per unit of a term of a pot, and what is kept back of what the pot shares out."""
         bias = self._bias(position, pot)
         if arriving.value is not None and self._is_whole(position, pot) and not pot.epsilon:
             per_unit = _scaled(arriving.per_value, pot.share)  # the denominator is the node's own value
             return per_unit, _kept(per_unit, bias)
-        amount = self._amount(position, pot, product, arriving.amount)
-        denominator = self._denominator(position, a, product, pot, bias)
+        amount = self._amount(position, pot, known["a", "w"], arriving.amount)
+        denominator = self._denominator(position, a, known, pot, bias)
         return self._divide(
             pot, amount, denominator, bias, arriving.rectified and self._is_full(position, pot)
         )
@@ -264,18 +299,22 @@ class RelevancePass:
         return tf.where(chosen, shared, tf.zeros_like(arriving))
 
     def _denominator(
-        self, position: int, a: tf.Tensor, product: tf.Tensor, pot: Pot, bias: tf.Tensor | None
+        self,
+        position: int,
+        a: tf.Tensor,
+        known: dict[tuple[str, str], tf.Tensor],
+        pot: Pot,
+        bias: tf.Tensor | None,
     ) -> tf.Tensor:
-        """Return sum_i t_ij + b_j; its sample axis may be one."""
+        """Return sum_i t_ij + b_j; its sample axis may be one. `known` holds products of parts, by their names."""
         rule, apply = self.rules[position], self.evaluator.graph.nodes[position].op.map
         parts = []
         for term in pot.terms:
-            if (term.activation, term.weight) == ("a", "w"):
-                value = product  # known from the forward pass
-            else:
+            value = known.get((term.activation, term.weight))
+            if value is None:
                 value = apply(INPUT_PARTS[term.activation](a, rule), self.kernels[position, term.weight])
             parts.append(_scaled(value, term.factor))
-        total = _total(pot, parts) if parts else tf.zeros_like(product[:1])
+        total = _total(pot, parts) if parts else tf.zeros_like(known["a", "w"][:1])
         return total if bias is None else total + bias
 
     def _divide(
@@ -359,7 +398,8 @@ def _total(pot: Pot, parts: list[tf.Tensor]) -> tf.Tensor:
     total = _sum(parts)
     if pot.terms != POSITIVE_BY_SIZE:
         return total
-    return tf.where(tf.abs(total) > ROUNDING * tf.abs(parts[-1]), total, tf.zeros_like(total))
+    least = ROUNDING * np.finfo(total.dtype.as_numpy_dtype).eps
+    return tf.where(tf.abs(total) > least * tf.abs(parts[-1]), total, tf.zeros_like(total))
 
 
 def _inputs_of_unit(op: Linear) -> int:
