@@ -235,6 +235,11 @@ class Processes:
                 self.ask(name, open_peer, name, self.shape)
         return self.pools[name].submit(task, *arguments).result()
 
+    def stop(self) -> None:
+        """End the processes."""
+        for pool in self.pools.values():
+            pool.shutdown()
+
     def rates(self, method: str) -> dict[str, dict[int, float]]:
         """Return the rates of every engine that has a method; they take turns."""
         found: dict[str, dict[int, float]] = {"native": {}}
@@ -306,6 +311,7 @@ def main(
     products = [processes.ask("native", measured_product)]
     found = {method: processes.rates(method) for method in methods or METHODS}
     products.append(processes.ask("native", measured_product))
+    processes.stop()
     if output:
         output.write_text(json.dumps({"model": model, "rates": found, "multiply_adds_per_second": products}))
     table = Table(title=f"samples per second; floor at {2 * max(products) / 1e9:.0f} GFLOP/s")

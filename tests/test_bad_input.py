@@ -80,7 +80,7 @@ SAMPLES = {
         spoiled(np.inf),
         r"x holds 1 infinite value, the first at index \(2, 3\): fill or remove them",
     ),
-    "too large for float32": (spoiled(1e300), "x holds 1 infinite value, the first at"),
+    "too large for float32": (spoiled(1e300), "x holds 1 value beyond the range of float32, the first at"),
     "one sample": (
         X[0],
         r"x has shape \(7,\), but the model takes \(samples, 7\): .* give x\[None\], shape \(1, 7\)",
@@ -124,8 +124,7 @@ SAMPLES = {
 @pytest.mark.parametrize("case", SAMPLES)
 def test_samples(model, case):
     x, reason = SAMPLES[case]
-    with np.errstate(over="ignore"):
-        refused(model, Case(reason, DataError), x)
+    refused(model, Case(reason, DataError), x)
 
 
 def test_image_models_tell_their_shape():
@@ -405,3 +404,51 @@ def test_a_refused_call_leaves_the_explainer_usable(explain):
     with pytest.raises(DataError, match="x holds 1 NaN"):
         explain(spoiled(np.nan))
     assert explain(X).identical(before)
+
+
+@pytest.mark.parametrize("what", ["x", "baseline"])
+def test_numbers_beyond_float32_are_told_apart_from_infinite_ones(what):
+    model = networks.mlp()
+    given = {"x": networks.samples(model).astype(float), "baseline": np.zeros(model.input_shape[1])}
+    given[what].flat[3] = 1e300
+    with pytest.raises(
+        DataError, match=rf"{what} holds 1 value beyond the range of float32, .*dtype='float64'"
+    ):
+        attribute(model, method="integrated_gradients", target=0, **given)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"engine": 3},
+        {"engine": ""},
+        {"convention": 3},
+        {"dtype": tf.float64},
+        {"engine": "shap", "python": 3},
+    ],
+)
+def test_choices_of_a_wrong_type(choice):
+    model = networks.mlp()
+    with pytest.raises(MethodError, match=r"unknown (engine|dtype)|has no convention|not usable"):
+        attribute(model, networks.samples(model), "shap.deep", **choice)
+
+
+def test_gauss_legendre_of_too_many_points():
+    model = networks.mlp()
+    with pytest.raises(MethodError, match="gauss_legendre takes at most 1000"):
+        attribute(
+            model, networks.samples(model), "integrated_gradients(steps=5000, quadrature='gauss_legendre')"
+        )
+
+
+def test_a_batch_size_beyond_the_samples_costs_nothing():
+    model = networks.mlp()
+    x = networks.samples(model)
+    huge = attribute(model, x, "lrp.z", batch_size=10**12)
+    np.testing.assert_array_equal(huge.attribution, attribute(model, x, "lrp.z").attribution)
+
+
+def test_groups_by_input_name():
+    model = networks.mlp()
+    with pytest.raises(MethodError, match="one array of a label for each feature"):
+        attribute(model, networks.samples(model), "feature_ablation", groups={"a": [0, 1]})

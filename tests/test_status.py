@@ -49,6 +49,24 @@ def broken(monkeypatch, change) -> None:
 
 
 @pytest.mark.parametrize(
+    ("identity", "remedy"),
+    [
+        ({}, "compare with another method before you trust the attribution"),
+        ({"convention": "deeplift"}, "convention 'deeplift' may be the reason; compare without it"),
+        (
+            {"method": "lrp.z", "target": "callable f"},
+            "LRP needs a target in proportion to the outputs, such as their mean or a difference",
+        ),
+    ],
+)
+def test_remedies_for_gaps_that_are_no_rounding(identity, remedy):
+    found = status.Sums(np.array([12.0]), np.array([1.0]), np.array([3.0]))
+    assert reported(found, **identity)["reason"] == (
+        f"1 of 1 samples fail: the sum misses its promise by up to 1,200 %; {remedy}"
+    )
+
+
+@pytest.mark.parametrize(
     ("gap", "amount", "wanted"),
     [
         ([0, 1e-3, -1e-3], [1, 1, -1], [0, 0, 0]),
@@ -102,7 +120,8 @@ def test_report_counts_and_says_how_far(caplog):
         "1 of 4 samples warn and 2 of 4 samples fail: the sum misses its promise by up to 50 % and 1 sums or "
         "outputs are not finite; compare with another method before you trust the attribution"
     )
-    assert reported(sums([0.5], [1]))["reason"].endswith("try dtype='float64'")
+    cancelling = status.Sums(np.array([0.5]), np.array([1.0]), np.array([1000.0]))
+    assert reported(cancelling)["reason"].endswith("try dtype='float64'")
     reported(sums([0, 0], [1, 1]))
     assert reported(sums(None, [1, 1])) == {
         "status": "not_promised",

@@ -448,3 +448,25 @@ def test_failed_requests_are_not_kept(fresh_cache):
     with pytest.raises(DataError, match="target 9 is out of range"):
         attribute(networks.mlp(), np.zeros((1, 7)), "gradient", target=9)
     assert len(fresh_cache) == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (lambda y: tf.cast(y[:, 0], tf.int32), "returned int32 for outputs of float32: keep their type"),
+        (lambda y: y[:, 0] > 0, "returned bool for outputs of float32"),
+        (lambda y: y[:, 7], "the callable target fails: InvalidArgumentError"),
+        (lambda: 1, "the callable target fails: TypeError"),
+        (lambda y: y[:, 0] - tf.reduce_mean(y[:, 0]), "another number when it comes with others"),
+        (lambda y: tf.reverse(y[:, 0], [0]), "another number when it comes with others"),
+    ],
+)
+def test_callable_targets_that_cannot_be_explained(target, message):
+    with pytest.raises(DataError, match=message):
+        attribute(networks.mlp(), np.zeros((2, 5)), "gradient", target=target)
+
+
+def test_lrp_of_a_target_that_is_not_proportional_to_the_outputs_says_so():
+    model = networks.mlp()
+    out = attribute(model, networks.samples(model), "lrp.z", target=lambda y: y[:, 0] ** 2)
+    assert "LRP needs a target in proportion to the outputs" in out.attrs["status_report"]

@@ -34,7 +34,7 @@ class EngineError(XairtError, RuntimeError):
     """A failure of an engine outside this process (its worker died or could not start)."""
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
+def suggest(word: object, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known word, or an empty string.
 
     Examples
@@ -47,5 +47,5 @@ def suggest(word: str, known: Iterable[str]) -> str:
     ''
     """
     by_lower = {str(name).lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word).lower(), list(by_lower), n=1, cutoff=0.6)
     return f"; did you mean '{by_lower[close[0]]}'?" if close else ""

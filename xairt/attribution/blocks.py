@@ -198,6 +198,17 @@ def block_sizes(rows: int, evaluations: int, multiply_adds: int = 0) -> tuple[in
     return tuple(sorted({few, between, many} if many >= FAR_APART * few else {few, many}))
 
 
+def with_largest(sizes: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Return the sizes of blocks that are below the one asked for, and that one.
+
+    Examples
+    --------
+    >>> with_largest((64, 512, 4096), 1000), with_largest((64, 512, 4096), 8)
+    ((64, 512, 1000), (8,))
+    """
+    return (*(s for s in sizes if s < size), int(size))
+
+
 def chunks(n: int, at_once: int) -> np.ndarray:
     """Return 0 ... n-1 in rows of `at_once`, the last one padded with -1, as (chunks, at_once) int32.
 

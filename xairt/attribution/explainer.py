@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,7 +114,9 @@ class Explainer:
         cells = _cells(self.network.input_shape, None if self.network.packed else grid)
         rows = rows_at_once(self.network, self.dtype)
         setting = Setting(self.network, self.target, baseline, self.dtype, cells, self.call.convention, rows)
-        parameters = with_sample_groups(self.call.parameters, self.network.input_shape, grid)
+        parameters = with_sample_groups(
+            self.call.parameters, self.network.input_shape, None if self.network.packed else grid
+        )
         call = replace(self.call, parameters=parameters)
         if self._engine_name == "native":
             self._engine = NativeEngine(setting, call, self.batch_size)
@@ -330,7 +333,7 @@ def explainer(
     DataError
         If target, baseline or grid do not fit the model.
     """
-    engine = engine or resolve(method, params).method.engines[0]
+    engine = resolve(method, params).method.engines[0] if engine is None else engine
     if convention is None and engine in resolve(method, params).method.conventions:
         convention = engine  # that package follows its own convention, and the identity says so
     call = resolve(method, params, convention)
@@ -366,7 +369,7 @@ def _check_choices(
         )
     if engine not in call.method.engines:
         raise MethodError(f"{call.label} has no engine '{engine}': use engine='{call.method.engines[0]}'")
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise MethodError(f"unknown dtype '{dtype}': use {' or '.join(DTYPES)}")
     if dtype != "float32" and engine != "native":
         raise MethodError(
@@ -380,6 +383,8 @@ def _check_choices(
         raise MethodError(f"{call.label} uses no baseline: leave it out")
     if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
         raise MethodError(f"batch_size {batch_size!r} is not usable: give a positive integer")
+    if python is not None and not isinstance(python, str | os.PathLike):
+        raise MethodError(f"python {python!r} is not usable: give the path of an interpreter")
 
 
 _recent: OrderedDict[tuple, Explainer] = OrderedDict()

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import tensorflow as tf
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks
 from xairt.attribution.parameters import Parameters
@@ -16,11 +16,21 @@ from xairt.attribution.parameters import Parameters
 Quadrature = Literal["trapezoid", "midpoint", "gauss_legendre", "innvestigate"]
 
 
+MOST_GAUSS_LEGENDRE = 1000
+"""Points of the Gauss-Legendre rule: it is exact for polynomials of twice the degree, and finding n takes n^2 numbers."""
+
+
 class IntegratedGradientsParameters(Parameters):
     """Parameters of integrated gradients."""
 
     steps: int = Field(64, ge=2, le=100_000, description="number of points on the path")
     quadrature: Quadrature = Field("trapezoid", description="rule of the integral along the path")
+
+    @model_validator(mode="after")
+    def _few_enough(self) -> IntegratedGradientsParameters:
+        if self.quadrature == "gauss_legendre" and self.steps > MOST_GAUSS_LEGENDRE:
+            raise ValueError(f"steps is {self.steps}: gauss_legendre takes at most {MOST_GAUSS_LEGENDRE}")
+        return self
 
 
 class SmoothGradParameters(Parameters):

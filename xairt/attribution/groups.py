@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -109,6 +110,11 @@ def read_groups(value: Any) -> Groups | None:
         from xairt.data.files import read_array
 
         value = read_array(value)
+    if isinstance(value, Mapping):
+        raise DataError(
+            "groups by input name: give one array of a label for each feature, the features of one input after "
+            "those of the other in the model's order"
+        )
     array = value if isinstance(value, xr.DataArray) else as_array(value, "groups")
     numbers = np.asarray(array)
     land = np.isnan(numbers) if numbers.dtype.kind == "f" else np.zeros(numbers.shape, bool)

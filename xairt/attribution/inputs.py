@@ -126,9 +126,9 @@ def _text(shape: tuple[int, ...]) -> str:
 
 
 def _direct(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: str, name: str) -> Samples:
-    values = np.asarray(array, dtype)
-    check_finite(
-        values,
+    values = finite(
+        array,
+        dtype,
         name,
         "fill or remove them" + ("; give maps with a grid for NaN on land" if len(input_shape) == 1 else ""),
     )
@@ -161,8 +161,7 @@ def _maps(array: Any, input_shape: tuple[int, ...], grid: Grid | None, dtype: st
     check_grid(grid, input_shape)
     if isinstance(array, xr.DataArray) and not is_labelled_map(array):
         array = array.values
-    values = np.asarray(grid.to_vector(array), dtype)
-    check_finite(values, name, "valid cells must hold finite numbers")
+    values = finite(grid.to_vector(array), dtype, name, "valid cells must hold finite numbers")
     if isinstance(array, xr.DataArray):
         map_dims = (sample_dimension(array), *lat_lon_names(array))
         return Samples(values, array.dims, dict(array.coords), grid, map_dims)
@@ -192,16 +191,28 @@ def check_grid(grid: Grid, input_shape: tuple[int, ...]) -> None:
         )
 
 
-def check_finite(values: np.ndarray, name: str, remedy: str) -> None:
-    """Raise `DataError` that counts the values that are NaN or infinite and tells where the first is."""
-    finite = np.isfinite(values)
-    if not finite.all():
-        bad = np.argwhere(~finite)
-        kind = "NaN" if np.isnan(values).any() else "infinite value"
-        raise DataError(
-            f"{name} holds {len(bad)} {kind}{'s' if len(bad) > 1 else ''}, the first at index "
-            f"{tuple(int(i) for i in bad[0])}: {remedy}"
-        )
+def finite(array: Any, dtype: str, name: str, remedy: str) -> np.ndarray:
+    """Return an array in a floating dtype.
+
+    Raises
+    ------
+    DataError
+        That counts the values that are NaN, infinite, or beyond the dtype's range, and tells where the first is.
+    """
+    with np.errstate(over="ignore"):
+        values = np.asarray(array, dtype)
+    good = np.isfinite(values)
+    if good.all():
+        return values
+    bad, given = np.argwhere(~good), np.asarray(array)
+    kind = "NaN" if np.isnan(values).any() else "infinite value"
+    if np.isfinite(given).all():
+        kind, remedy = f"value beyond the range of {dtype}", "use dtype='float64' or other units"
+    elif len(bad) > 1:
+        kind += "s"
+    raise DataError(
+        f"{name} holds {len(bad)} {kind}, the first at index {tuple(int(i) for i in bad[0])}: {remedy}"
+    )
 
 
 def read_baseline(
@@ -218,16 +229,16 @@ def read_baseline(
         return np.zeros((1, *input_shape), dtype)
     if grid is not None and len(input_shape) == 1 and is_labelled_map(baseline):
         baseline = grid.to_vector(baseline)
-    values = as_array(baseline, name, dtype)
+    values = as_array(baseline, name, "float64")
     if values.ndim == 0:
-        values = np.full(input_shape, values, dtype)
+        values = np.full(input_shape, values)
     elif (
         grid is not None
         and values.shape[-2:] == grid.shape
         and values.shape[-len(input_shape) :] != input_shape
     ):
         values = grid.to_vector(values)
-    check_finite(values, name, "give finite numbers")
+    values = finite(values, dtype, name, "give finite numbers")
     if values.shape == input_shape:
         return values[None]
     if values.shape[1:] == input_shape and len(values):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.blocks import Block, Setting, block_sizes, compiled, noise
+from xairt.attribution.blocks import Block, Setting, block_sizes, compiled, noise, with_largest
 from xairt.attribution.registry import MethodCall
 from xairt.errors import MethodError
 
@@ -42,7 +42,7 @@ class NativeEngine:
         evaluations = call.method.evaluations(call.parameters, setting)
         graph = setting.network.graph
         chosen = block_sizes(setting.rows, evaluations, 0 if graph is None else graph.multiply_adds())
-        self.sizes = chosen if size is None else (size,)
+        self.sizes = chosen if size is None else with_largest(chosen, size)
         self._explain = call.method.build(setting, call.parameters)
         self._explain_layers = None
         self._made, self._making = {}, threading.Lock()

@@ -132,6 +132,7 @@ def _deeplift(name: str, build: Callable[[Setting, Any], BlockMethod], reference
 class FlatUntilParameters(lrp.PresetParameters):
     """Parameters of the preset with the flat rule in its first layers."""
 
+    bias: lrp.BiasChoice = "innvestigate"  # iNNvestigate has no other but "ignore"
     until_layer_idx: int = 0
 
 

@@ -35,6 +35,9 @@ which differ by 1e-4 to 3e-3: the threshold lies between. It shows a loss of dig
 of the published bias of lrp.alpha_2_beta_1, which loses as many, some batches show nothing.
 """
 
+LARGEST_ROUNDING = 1e-3
+"""Gap relative to the sum of |attribution| that float32 may be the reason of."""
+
 FINER = ("steps", "nsamples")
 """Parameters that make a sum more accurate."""
 
@@ -119,7 +122,7 @@ def report(sums: Sums, status: np.ndarray, label: str, identity: Mapping[str, An
     rounding = _rounding(sums) if identity.get("dtype") == "float32" else []
     worst = max(int(status.max()), int(WARN) if rounding else int(OK))
     missed = _missed(sums, counts)
-    remedy = [] if rounding or not missed else [_remedy(identity)]
+    remedy = [] if rounding or not missed else [_remedy(sums, identity)]
     reason = "; ".join(missed + rounding + remedy) or f"{len(status)} samples ok"
     log.log(logging.WARNING if worst else logging.INFO, "%s: %s", label, reason)
     return {"status": MEANINGS[worst], "reason": reason} | counts
@@ -138,7 +141,7 @@ def _missed(sums: Sums, counts: dict[str, int]) -> list[str]:
     if beyond.any():
         with np.errstate(divide="ignore"):
             worst = (np.abs(sums.gap[beyond]) / size[beyond]).max()
-        found.append(f"the sum misses its promise by up to {100 * worst:.2g} %")
+        found.append(f"the sum misses its promise by up to {_percent(worst)}")
     if not finite.all():
         found.append(f"{int((~finite).sum())} sums or outputs are not finite")
     return [f"{' and '.join(parts)}: {' and '.join(found)}"]
@@ -153,14 +156,25 @@ def _rounding(sums: Sums) -> list[str]:
         if times > LARGEST_AMPLIFICATION:
             found.append(f"relevance of up to {times:.1g} times the largest output cancels")
     if sums.sensitivity is not None and sums.sensitivity > LARGEST_SENSITIVITY:
-        found.append(f"the last digit of x changes the attribution by {100 * sums.sensitivity:.1g} %")
+        found.append(f"the last digit of x changes the attribution by {_percent(sums.sensitivity)}")
     return [f"ill-conditioned in float32: {' and '.join(found)}; use dtype='float64'"] if found else []
 
 
-def _remedy(identity: Mapping[str, Any]) -> str:
+def _remedy(sums: Sums, identity: Mapping[str, Any]) -> str:
     finer = [name for name in FINER if name in identity.get("parameters", {})]
     if finer:
         return f"use more {finer[0]}"
-    if identity.get("dtype") == "float32" and identity.get("engine") == "native":
+    native32 = identity.get("dtype") == "float32" and identity.get("engine") == "native"
+    if native32 and (np.abs(sums.gap) <= LARGEST_ROUNDING * sums.magnitude).all():
         return "try dtype='float64'"
+    if identity.get("convention"):
+        return f"convention '{identity['convention']}' may be the reason; compare without it"
+    if identity.get("method", "").startswith(("lrp.", "deep_taylor")) and identity.get(
+        "target", ""
+    ).startswith("callable"):
+        return "LRP needs a target in proportion to the outputs, such as their mean or a difference"
     return "compare with another method before you trust the attribution"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:,.0f} %"

@@ -123,9 +123,23 @@ class Target:
         return tf.reshape(outputs[0], (-1, self.n_outputs))
 
     def _try(self, shapes: tuple[tuple[int, ...], ...]) -> None:
-        """Call the function once with zeros for a number of samples that is no other size of the outputs."""
+        """Call the function for a number of samples that is no other size of the outputs, and for one of them."""
         n = 1 + max((size for shape in shapes for size in shape), default=1)
-        self._call(tuple(tf.zeros((n, *shape)) for shape in shapes))
+        rng = np.random.default_rng(0)
+        drawn = [rng.standard_normal((n, *shape)).astype(np.float32) for shape in shapes]
+        try:
+            together = self._call(tuple(map(tf.constant, drawn)))
+            alone = self._call(tuple(tf.constant(value[:1]) for value in drawn))
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"the callable target fails: {type(error).__name__}: {one_line(error)}"
+            ) from error
+        if not np.allclose(together[:1], alone, rtol=1e-4, atol=1e-6, equal_nan=True):
+            raise DataError(
+                "the callable target gives a sample another number when it comes with others: use its own outputs alone"
+            )
 
     def _call(self, outputs: tuple[tf.Tensor, ...]) -> tf.Tensor:
         value = self.function(outputs[0] if len(outputs) == 1 else outputs)
@@ -133,6 +147,10 @@ class Target:
             got = f"shape {tuple(value.shape)}" if tf.is_tensor(value) else type(value).__name__
             raise DataError(
                 f"the callable target returned {got}: it must return a TensorFlow tensor of one number per sample"
+            )
+        if value.dtype != outputs[0].dtype:
+            raise DataError(
+                f"the callable target returned {value.dtype.name} for outputs of {outputs[0].dtype.name}: keep their type"
             )
         return value
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.blocks import Setting, compiled
+from xairt.attribution.blocks import Setting, compiled, with_largest
 from xairt.attribution.legacy import worker
 from xairt.attribution.legacy.orders import Order
 from xairt.attribution.network import Outputs
@@ -310,9 +310,9 @@ def _sizes(order: Order, size: int | None) -> tuple[int, ...]:
     """Return the numbers of samples that a block may hold, in rising order; noise of the package itself is drawn per block."""
     if order.sample_by_sample:
         return (1,)
-    if size is not None:
-        return (size,)
-    return (NOISY_BLOCK,) if order.noise_when_built else WORKER_SIZES
+    if order.noise_when_built:
+        return (size or NOISY_BLOCK,)
+    return WORKER_SIZES if size is None else with_largest(WORKER_SIZES, size)
 
 
 def _mean_outputs(setting: Setting) -> tuple[tf.Tensor, ...]:

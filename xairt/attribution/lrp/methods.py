@@ -15,6 +15,7 @@ from xairt.attribution.lrp.composites import CompositeParameters
 from xairt.attribution.lrp.engine import LAYER_LEDGER, RelevancePass, totals
 from xairt.attribution.lrp.parameters import (
     AlphaBetaParameters,
+    BiasChoice,
     BiasParameters,
     Bounds,
     EpsilonParameters,
@@ -223,6 +224,7 @@ def with_ledger(
 __all__ = [
     "LAYER_LEDGER",
     "AlphaBetaParameters",
+    "BiasChoice",
     "BiasParameters",
     "Bounds",
     "CompositeParameters",
