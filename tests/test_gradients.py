@@ -389,7 +389,7 @@ def test_models_of_their_own_class():
     model(x)
     out = attribute(model, x, "gradient", target=1)
     np.testing.assert_allclose(out.attribution, np.cos(x) * model.dense.kernel.numpy()[:, 1], rtol=1e-4)
-    with pytest.raises(ModelError, match=r"\(Own\) has no known layer graph: build it"):
+    with pytest.raises(ModelError, match=r"\(Own\) has no known layer graph: write it as a Functional model"):
         explainer(model, "lrp.z")
 
 

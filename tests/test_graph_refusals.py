@@ -88,7 +88,7 @@ def test_layer_of_a_nested_model_is_named_by_its_path():
 def test_models_without_a_layer_graph_are_refused():
     own = Own()
     own(np.zeros((1, 3)))
-    with pytest.raises(ModelError, match=r"\(Own\) has no known layer graph: build it"):
+    with pytest.raises(ModelError, match=r"\(Own\) has no known layer graph: write it as a Functional model"):
         convert(own)
     with pytest.raises(ModelError, match=r"\(Sequential\) has no known layer graph: build it"):
         convert(tf.keras.Sequential([L.Dense(2)]))

@@ -79,13 +79,34 @@ def test_remedies_for_gaps_that_are_no_rounding(identity, remedy):
         ([0, 1e-4, 1e-2, 1], [1, 1e-7, -9e-7, 0], [0, 0, 1, 2]),
         ([0, 1e-4], [1, 2e-6], [0, 2]),
         ([1e-4, 0], [1e-7, np.inf], [2, 2]),
-        (None, [1, np.nan], [3, 3]),
+        (None, [1, np.nan], [3, 2]),
     ],
 )
 def test_flags(gap, amount, wanted):
     found = status.flags(sums(gap, amount))
     np.testing.assert_array_equal(found, wanted)
     assert found.dtype == np.int8
+
+
+def test_values_that_are_not_finite_fail_where_nothing_is_promised(caplog):
+    found = status.Sums(None, np.array([1.0, 1.0, np.nan]), np.array([0.0, np.inf, 0.0]))
+    np.testing.assert_array_equal(status.flags(found), [3, 2, 2])
+    told = reported(found)
+    assert told["status"] == "fail"
+    assert told["reason"] == "2 of 3 samples fail: attributions or outputs are not finite"
+    assert caplog.records[-1].levelname == "WARNING"
+
+
+def test_lrp_of_an_engine_without_ledger_says_so():
+    told = reported(sums(None, [1]), method="lrp.z", engine="innvestigate")
+    assert told["reason"] == "engine 'innvestigate' keeps no ledger to judge the sum by"
+
+
+def test_overflow_is_told_for_methods_that_promise_nothing():
+    model = networks.mlp()
+    x = np.full((2, model.input_shape[1]), 3e38, np.float32)
+    x[1] = 1
+    assert attribute(model, x, "occlusion", target=0).status.values.tolist() == [2, 3]
 
 
 def test_scale_is_never_below_its_share_of_the_largest():

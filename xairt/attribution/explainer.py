@@ -454,7 +454,9 @@ def attribute(
 
 
 def _names(method: Sequence[str]) -> list[str]:
-    names = list(method) if isinstance(method, Sequence | np.ndarray) else []
+    if not isinstance(method, Sequence | np.ndarray):
+        raise MethodError(f"method {method!r} is not a name: give one or several, see `xairt methods`")
+    names = list(method)
     if not names:
         raise MethodError("no method given: name one or several, see `xairt methods`")
     return names

@@ -90,7 +90,9 @@ def _input_long_name(variable: str) -> str:
 
 def _sums(computed: dict[str, np.ndarray], sensitivity: float | None) -> status.Sums:
     if "promised" not in computed:
-        return status.Sums(None, computed["prediction"], np.zeros(len(computed["prediction"])))
+        with np.errstate(invalid="ignore", over="ignore"):
+            totals = computed["attribution"].reshape(len(computed["prediction"]), -1).sum(axis=1)
+        return status.Sums(None, computed["prediction"], totals)
     if "total" in computed:
         total, magnitude = computed["total"], computed["magnitude"]
     else:

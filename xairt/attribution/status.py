@@ -54,7 +54,7 @@ class Sums:
         (n,) what the gap is measured against: the explained output f for methods with a ledger (LRP), else
         the promised sum, such as f(x) - f(baseline).
     magnitude : numpy.ndarray
-        (n,) sum of |attribution|.
+        (n,) sum of |attribution|; where nothing was promised any sum that is finite if the attribution is.
     sensitivity : float or None
         See `xairt.attribution.batching.sensitivity`; None where it was not measured.
     """
@@ -89,7 +89,8 @@ def flags(sums: Sums) -> np.ndarray:
     ok up to 0.1 % of `scale`, warn up to 10 %, fail beyond or where anything is not finite.
     """
     if sums.gap is None:
-        return np.full(len(sums.amount), NOT_PROMISED)
+        finite = np.isfinite(sums.amount) & np.isfinite(sums.magnitude)
+        return np.where(finite, NOT_PROMISED, FAIL).astype(np.int8)
     gap, size = np.abs(sums.gap), scale(sums.amount)
     found = np.where(gap <= OK_SHARE * size, OK, np.where(gap <= WARN_SHARE * size, WARN, FAIL))
     return np.where(np.isfinite(gap) & np.isfinite(size), found, FAIL).astype(np.int8)
@@ -115,10 +116,7 @@ def report(sums: Sums, status: np.ndarray, label: str, identity: Mapping[str, An
     """
     counts = {name: int((status == flag).sum()) for name, flag in zip(MEANINGS[:3], FLAGS, strict=False)}
     if sums.gap is None:
-        return {
-            "status": MEANINGS[NOT_PROMISED],
-            "reason": "the method promises nothing about its sum",
-        } | counts
+        return _without_promise(len(status), counts, label, identity) | counts
     rounding = _rounding(sums) if identity.get("dtype") == "float32" else []
     worst = max(int(status.max()), int(WARN) if rounding else int(OK))
     missed = _missed(sums, counts)
@@ -126,6 +124,24 @@ def report(sums: Sums, status: np.ndarray, label: str, identity: Mapping[str, An
     reason = "; ".join(missed + rounding + remedy) or f"{len(status)} samples ok"
     log.log(logging.WARNING if worst else logging.INFO, "%s: %s", label, reason)
     return {"status": MEANINGS[worst], "reason": reason} | counts
+
+
+def _without_promise(
+    n: int, counts: dict[str, int], label: str, identity: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return status and reason where no sum can be judged; values that are not finite are told anyway."""
+    if counts["fail"]:
+        reason = f"{counts['fail']} of {n} samples fail: attributions or outputs are not finite"
+        log.warning("%s: %s", label, reason)
+        return {"status": MEANINGS[FAIL], "reason": reason}
+    reason = "the method promises nothing about its sum"
+    if _is_lrp(identity):
+        reason = f"engine '{identity['engine']}' keeps no ledger to judge the sum by"
+    return {"status": MEANINGS[NOT_PROMISED], "reason": reason}
+
+
+def _is_lrp(identity: Mapping[str, Any]) -> bool:
+    return identity.get("method", "").startswith(("lrp.", "deep_taylor"))
 
 
 def _missed(sums: Sums, counts: dict[str, int]) -> list[str]:
@@ -169,9 +185,7 @@ def _remedy(sums: Sums, identity: Mapping[str, Any]) -> str:
         return "try dtype='float64'"
     if identity.get("convention"):
         return f"convention '{identity['convention']}' may be the reason; compare without it"
-    if identity.get("method", "").startswith(("lrp.", "deep_taylor")) and identity.get(
-        "target", ""
-    ).startswith("callable"):
+    if _is_lrp(identity) and identity.get("target", "").startswith("callable"):
         return "LRP needs a target in proportion to the outputs, such as their mean or a difference"
     return "compare with another method before you trust the attribution"
 

@@ -115,9 +115,10 @@ def _check_traceable(model: tf.keras.Model) -> None:
     if not isinstance(model, tf.keras.Model):
         raise ModelError(f"{type(model).__name__} is not a Keras model: give a tf.keras.Model")
     if not getattr(model, "_is_graph_network", False):
+        sequential = isinstance(model, tf.keras.Sequential)
+        remedy = "build it (model.build(input_shape))" if sequential else "write it as a Functional model"
         raise ModelError(
-            f"model '{model.name}' ({type(model).__name__}) has no known layer graph: build it "
-            "(model.build(input_shape)) or use a Sequential or Functional model; "
+            f"model '{model.name}' ({type(model).__name__}) has no known layer graph: {remedy}; "
             "gradient and occlusion methods work without one"
         )
 
