@@ -270,3 +270,9 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, text, reason):
     ) as caught:
         resolve("lrp.composite", {"rules": "r.yaml"})
     assert "\n" not in str(caught.value)
+
+
+def test_max_pooling_takes_no_rule():
+    layers = [L.InputLayer((6, 6, 1)), L.Conv2D(2, 3), L.MaxPooling2D(), L.Flatten(), L.Dense(1)]
+    with pytest.raises(MethodError, match=r"is for no layer .*; layer='pooling' means average pooling"):
+        explainer(tf.keras.Sequential(layers), "lrp.composite", rules=[entry("flat", layer="pooling")])

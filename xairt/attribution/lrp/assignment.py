@@ -34,6 +34,9 @@ WEIGHTED = ("dense", "convolution")
 SHOWN_LAYERS = 20
 
 POOLING_HINT = "; entries for average pooling need layer='pooling'"
+MAX_POOLING_HINT = (
+    "; layer='pooling' means average pooling: in max pooling the winner takes all, without a rule"
+)
 
 
 def kind(node: Node) -> str:
@@ -141,10 +144,14 @@ def _serves(choice: Choice, graph: Graph, kinds: dict[int, str], first: set[int]
         found &= _counted([i for i, name in kinds.items() if name in WEIGHTED], choice)
     if choice.origin and not found:
         layers = [f"{name} '{graph.nodes[i].name}'" for i, name in kinds.items()]
+        hint = ""
+        if choice.layer is None and "pooling" in kinds.values():
+            hint = POOLING_HINT
+        elif choice.layer == "pooling" and any(isinstance(n.op, MaxPool | GlobalMax) for n in graph.nodes):
+            hint = MAX_POOLING_HINT
         more = f" and {len(layers) - SHOWN_LAYERS} more" if len(layers) > SHOWN_LAYERS else ""
         raise MethodError(
-            f"{choice.origin} is for no layer of the model: it has {', '.join(layers[:SHOWN_LAYERS])}{more}"
-            f"{POOLING_HINT if 'pooling' in kinds.values() and choice.layer is None else ''}"
+            f"{choice.origin} is for no layer of the model: it has {', '.join(layers[:SHOWN_LAYERS])}{more}{hint}"
         )
     return found
 
