@@ -159,7 +159,7 @@ class Explainer:
             totals.
 
             ``status`` is 0 (ok) where |gap| is at most 0.1 % of what the sum is measured against, 1 (warn)
-            up to 10 %, 2 (fail) beyond or where it is not finite, 3 where the method promises nothing. It is
+            up to 10 %, 2 (fail) beyond or where a value is not finite, 3 where nothing else is promised. It is
             measured against |f| for LRP, and else against |promised sum|, such as |f(x) - f(baseline)| for
             integrated gradients; where that is below 1e-6 of its largest in this call, against that
             largest. The attribute ``status_report`` (JSON, by method) holds the worst status, the reason
