@@ -148,6 +148,31 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any], threads: int)
         pool.shutdown(cancel_futures=True)
 
 
+def joined(parts: Iterable[dict[str, np.ndarray]], n: int) -> dict[str, np.ndarray]:
+    """Join arrays along their first axis, each part copied as soon as it comes.
+
+    Parameters
+    ----------
+    parts : iterable of dict
+        Arrays by name, of the same names in every part; n rows in all.
+    n : int
+        Number of rows.
+
+    Examples
+    --------
+    >>> joined([{"a": np.array([1, 2])}, {"a": np.array([3])}], 3)
+    {'a': array([1, 2, 3])}
+    """
+    whole, start = {}, 0
+    for part in parts:
+        for name, rows in part.items():
+            if name not in whole:
+                whole[name] = np.empty((n, *rows.shape[1:]), rows.dtype)
+            whole[name][start : start + len(rows)] = rows
+        start += len(rows)
+    return whole
+
+
 def last_digit_changed(x: np.ndarray) -> np.ndarray:
     """Return x (n, ...) with every number moved to a neighbour in its precision, up or down at random.
 

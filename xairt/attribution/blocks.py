@@ -27,6 +27,10 @@ FEW_MULTIPLY_ADDS = 2**19
 """Multiply-adds of a network from which on small blocks become smaller in proportion."""
 
 
+FOLDS, FOLDED_FROM = 4, 256
+"""How often the values of a row are added in pairs before they are summed in float64, and from how many on."""
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
     """Everything a method needs besides the samples.
@@ -242,6 +246,21 @@ def compiled(function: Callable, *signature: tf.TensorSpec, jit: bool = False) -
 def over_samples(value: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """Return value (b,) with axes of one added, so that it broadcasts against `like` (b, ...)."""
     return tf.reshape(value, (-1, *[1] * (like.shape.rank - 1)))
+
+
+def sum_in_float64(values: tf.Tensor) -> tf.Tensor:
+    """Return the sum of each sample's values (b, ...) as float64 (b,).
+
+    In rows of many values pairs are added first, four times over, which rounds by less than the values
+    themselves are rounded: XLA adds the numbers of a row one after the other, so that they take half the time.
+    """
+    rest = tf.reshape(values, (values.shape[0], -1))
+    total = tf.zeros(values.shape[:1], tf.float64)
+    for _ in range(FOLDS if rest.shape[1] >= FOLDED_FROM else 0):
+        half = rest.shape[1] // 2
+        total += tf.reduce_sum(tf.cast(rest[:, 2 * half :], tf.float64), axis=1)
+        rest = rest[:, :half] + rest[:, half : 2 * half]
+    return total + tf.reduce_sum(tf.cast(rest, tf.float64), axis=1)
 
 
 def noise(keys: np.ndarray, shape: tuple[int, ...], dtype: str) -> np.ndarray:

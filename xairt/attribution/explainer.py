@@ -175,8 +175,7 @@ class Explainer:
         probes = batching.probed(n, self._engine.sizes) if self._is_probed else 0
         n_blocks = batching.n_blocks(n, self._engine.sizes, probes)
         blocks = self._blocks(samples.values, batching.noise_keys(seed, sample_index, n), probes)
-        parts = list(track(blocks, n_blocks, self.label, progress))
-        everything = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        everything = batching.joined(track(blocks, n_blocks, self.label, progress), n + probes)
         computed = {name: values[:n] for name, values in everything.items()}
         return result.to_dataset(
             computed,

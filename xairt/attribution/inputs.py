@@ -201,6 +201,9 @@ def finite(array: Any, dtype: str, name: str, remedy: str) -> np.ndarray:
     """
     with np.errstate(over="ignore"):
         values = np.asarray(array, dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):  # quicker than to look at each, and never finite where one is not
+            return values
     good = np.isfinite(values)
     if good.all():
         return values

@@ -8,7 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.blocks import Block, Setting, block_sizes, compiled, noise, with_largest
+from xairt.attribution.blocks import (
+    Block,
+    Setting,
+    block_sizes,
+    compiled,
+    noise,
+    sum_in_float64,
+    with_largest,
+)
 from xairt.attribution.registry import MethodCall
 from xairt.errors import MethodError
 
@@ -55,10 +63,9 @@ class NativeEngine:
         attribution = explained.attribution
         result = {"attribution": attribution, "prediction": block.value, "target": block.indices}
         if explained.promised is not None:
-            exact = tf.cast(tf.reshape(attribution, (attribution.shape[0], -1)), tf.float64)
             result["promised"] = explained.promised
-            result["total"] = tf.reduce_sum(exact, axis=1)
-            result["magnitude"] = tf.reduce_sum(tf.abs(exact), axis=1)
+            result["total"] = sum_in_float64(attribution)
+            result["magnitude"] = sum_in_float64(tf.abs(attribution))
         return result | explained.ledger
 
     def _block_layers(self, x: tf.Tensor, indices: tf.Tensor) -> list:

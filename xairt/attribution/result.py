@@ -91,7 +91,8 @@ def _input_long_name(variable: str) -> str:
 def _sums(computed: dict[str, np.ndarray], sensitivity: float | None) -> status.Sums:
     if "promised" not in computed:
         with np.errstate(invalid="ignore", over="ignore"):
-            totals = computed["attribution"].reshape(len(computed["prediction"]), -1).sum(axis=1)
+            flat = computed["attribution"].reshape(len(computed["prediction"]), -1)
+            totals = flat @ np.ones(flat.shape[1], flat.dtype)
         return status.Sums(None, computed["prediction"], totals)
     if "total" in computed:
         total, magnitude = computed["total"], computed["magnitude"]
