@@ -1,0 +1,24 @@
+"""Runs: tables of cases, each generated, trained, explained and scored once, and never twice."""
+
+from xairt.runs.config import STAGES, RunConfig, Sweep, parse_settings, read_settings, setting
+from xairt.runs.contract import PRESETS, Benchmark, Case, CaseSettings, Explanation, benchmark, benchmarks
+from xairt.runs.runner import Outcome, Run, execute
+
+__all__ = [
+    "PRESETS",
+    "STAGES",
+    "Benchmark",
+    "Case",
+    "CaseSettings",
+    "Explanation",
+    "Outcome",
+    "Run",
+    "RunConfig",
+    "Sweep",
+    "benchmark",
+    "benchmarks",
+    "execute",
+    "parse_settings",
+    "read_settings",
+    "setting",
+]

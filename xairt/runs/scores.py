@@ -1,0 +1,87 @@
+"""scores.csv: one number per row, tidy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from xairt.data.files import atomic_write
+from xairt.errors import DataError
+from xairt.runs.contract import Case
+
+FILE = "scores.csv"
+
+COLUMNS = (
+    *("benchmark", "case", "method", "label", "engine", "convention"),
+    *("metric", "statistic", "value", "n", "seconds"),
+)
+"""Columns of the table. ``statistic`` says what of the metric's values ``value`` is (mean, sd, median, p05 ...)
+over ``n`` samples; ``seconds`` is the time the attribution took."""
+
+REQUIRED = ("label", "metric", "statistic", "value")
+
+
+def write(table: pd.DataFrame, benchmark: str, case: Case, path: Path) -> None:
+    """Write the scores of a case.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``label, metric, statistic, value`` and as far as known ``method, engine, convention, n,
+        seconds``. Seconds left out are those of the attribution of that label.
+    benchmark : str
+        Its name.
+    case : Case
+        The case.
+    path : Path
+        CSV file.
+
+    Raises
+    ------
+    DataError
+        If the stage returned no table, or one that lacks a column or has an unknown one.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"{benchmark}: its score stage returned a {type(table).__name__}; return a DataFrame")
+    missing = [name for name in REQUIRED if name not in table]
+    unknown = [str(name) for name in table if name not in COLUMNS]
+    if missing or unknown:
+        wrong = f"lacks {', '.join(missing)}" if missing else f"has the unknown {', '.join(unknown)}"
+        raise DataError(f"{benchmark}: its table of scores {wrong}; columns are {', '.join(COLUMNS)}")
+    full = table.assign(benchmark=benchmark, case=case.name)
+    if "method" not in full:
+        full["method"] = full["label"]
+    if "seconds" not in full:
+        full["seconds"] = [case.records.get(f"explain/{label}") for label in full["label"]]
+    _write(full.reindex(columns=list(COLUMNS)), path)
+
+
+def gather(files: Sequence[Path], path: Path) -> None:
+    """Write the scores of several cases as one table."""
+    tables = [read(file) for file in files]
+    empty = pd.DataFrame(columns=list(COLUMNS))
+    _write(pd.concat(tables, ignore_index=True) if tables else empty, path)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a table of scores.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or no such table.
+    """
+    try:
+        table = pd.read_csv(path, dtype={"case": str, "label": str, "engine": str, "convention": str})
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no table of scores ({type(error).__name__}); run the stage score") from None
+    if tuple(table.columns) != COLUMNS:
+        raise DataError(f"{path}: its columns are not those of a table of scores; run the stage score again")
+    return table
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
