@@ -158,4 +158,6 @@ def _shown(value: Any) -> str:
 
 def _bound(limit: Any) -> str:
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    return " and ".join(f"{sign} {getattr(limit, name)}" for name, sign in signs.items() if hasattr(limit, name))
+    return " and ".join(
+        f"{sign} {getattr(limit, name)}" for name, sign in signs.items() if hasattr(limit, name)
+    )

@@ -88,7 +88,9 @@ class Case:
         """
         path = self.folder / name
         if not path.exists():
-            raise DataError(f"case '{self.name}': no {name} in {self.folder}; run the stage that writes it first")
+            raise DataError(
+                f"case '{self.name}': no {name} in {self.folder}; run the stage that writes it first"
+            )
         return path
 
     def write(self, name: str) -> Path:
@@ -226,7 +228,9 @@ class Benchmark:
         """
         if preset is not None and preset not in self.presets:
             known = ", ".join(self.presets) or "none"
-            raise DataError(f"{self.name} has no preset '{preset}': it has {known}{suggest(preset, self.presets)}")
+            raise DataError(
+                f"{self.name} has no preset '{preset}': it has {known}{suggest(preset, self.presets)}"
+            )
         return self.config.checked(self.name, {**self.presets.get(preset or "", {}), **given})
 
     def case_table(self, config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -242,7 +246,9 @@ class Benchmark:
             raise DataError(f"{self.name}: these settings make no case; give at least one value to each")
         for name, own in table.items():
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=-]*", name):
-                raise DataError(f"{self.name}: case '{name}' cannot name a folder; use letters, digits, . = _ -")
+                raise DataError(
+                    f"{self.name}: case '{name}' cannot name a folder; use letters, digits, . = _ -"
+                )
             unknown = set(own) - set(self.config.model_fields)
             if unknown:
                 raise DataError(f"{self.name}: case '{name}' sets {sorted(unknown)}, which are no settings")

@@ -32,7 +32,9 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             held.seek(0)
-            raise DataError(f"{folder}: {_owner(held.read())} works here; wait for it or choose another folder") from None
+            raise DataError(
+                f"{folder}: {_owner(held.read())} works here; wait for it or choose another folder"
+            ) from None
         held.truncate(0)
         held.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": utc_time()}))
         held.flush()

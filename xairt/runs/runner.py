@@ -241,7 +241,10 @@ class _Work:
 
     def _explanation(self, case: Case, explanation: Explanation) -> _Step:
         run, step = self.run, f"{case.name}/explain/{explanation.name}"
-        written = {**run.manifest.hashes(f"{case.name}/generate"), **run.manifest.hashes(f"{case.name}/train")}
+        written = {
+            **run.manifest.hashes(f"{case.name}/generate"),
+            **run.manifest.hashes(f"{case.name}/train"),
+        }
         inside = f"{CASES}/{case.name}/"
         read = {n: written.get(inside + n, n) for n in (explanation.samples, explanation.model)}
         inputs = digest({"version": run.benchmark.version, "explanation": asdict(explanation), "files": read})
@@ -279,7 +282,9 @@ def _unique(benchmark: Benchmark, case: Case) -> list[Explanation]:
     names = [e.name for e in explanations]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise DataError(f"{benchmark.name}: explanations named {', '.join(twice)} twice; give each its own label")
+        raise DataError(
+            f"{benchmark.name}: explanations named {', '.join(twice)} twice; give each its own label"
+        )
     return explanations
 
 
