@@ -248,6 +248,11 @@ def over_samples(value: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     return tf.reshape(value, (-1, *[1] * (like.shape.rank - 1)))
 
 
+def weighted_sum(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Return the sum over the second axis of values (b, c, ...), each multiplied by its weight (c,)."""
+    return tf.reduce_sum(tf.reshape(weights, (-1, *[1] * (values.shape.rank - 2))) * values, axis=1)
+
+
 def sum_in_float64(values: tf.Tensor) -> tf.Tensor:
     """Return the sum of each sample's values (b, ...) as float64 (b,).
 

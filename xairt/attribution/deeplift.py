@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from xairt.attribution.blocks import BLOCK_BYTES, Block, BlockMethod, Explained, Setting, chunks
+from xairt.attribution.blocks import BLOCK_BYTES, Block, BlockMethod, Explained, Setting, chunks, weighted_sum
 from xairt.attribution.parameters import Parameters
 from xairt.attribution.targets import Target
 from xairt.errors import MethodError, UnsupportedLayerError
@@ -357,7 +357,7 @@ def _over_baselines(setting: Setting, back: DifferencePass) -> BlockMethod:
         for k in tf.range(len(table)):
             before = {i: _tiled(v, n_samples) for i, v in at_baselines(numbers[k]).items()}
             each = tf.reshape(back(now, before, start), (n_samples, at_once, *block.x.shape[1:]))
-            total += tf.einsum("c,bc...->b...", weights[k], each)
+            total += weighted_sum(weights[k], each)
             reference = setting.target.select(tuple(before[i] for i in outputs), indices)
             expected += tf.linalg.matvec(tf.reshape(reference, (n_samples, at_once)), weights[k])
         return Explained(total, promised=block.value - expected)

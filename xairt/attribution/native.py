@@ -102,7 +102,8 @@ class NativeEngine:
         arguments = [x, indices]
         if self._noise_shape is not None:
             arguments.append(noise(keys, self._noise_shape, self.setting.dtype))
-        run = self._compiled(self._block, *arguments, jit=self.setting.compiles_by_xla)
+        by_xla = self.call.method.by_xla and self.setting.compiles_by_xla
+        run = self._compiled(self._block, *arguments, jit=by_xla)
         results = run(*map(tf.constant, arguments))
         return {name: np.asarray(memoryview(value)) for name, value in results.items()}
 

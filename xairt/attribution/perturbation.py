@@ -189,19 +189,24 @@ def _replace_singles(setting: Setting, effects: tf.Tensor, value: float) -> Bloc
 
     def explain(block: Block) -> Explained:
         n_samples = block.x.shape[0]
-        table = np.maximum(chunks(n_features, max(1, setting.rows // n_samples)), 0)
+        n_chunks, at_once = chunks(n_features, max(1, setting.rows // n_samples)).shape
+        spare = ((0, n_chunks * at_once - n_features), (0, 0))
         (cut,) = front(block.x)
-        repeated = tf.repeat(block.indices, table.shape[1])
-        step = value - tf.reshape(block.x, (n_samples, -1))
+        repeated = tf.repeat(block.indices, at_once)
+        steps = tf.pad(tf.transpose(value - tf.reshape(block.x, (n_samples, -1))), spare)
+        parts = (
+            tf.reshape(steps, (n_chunks, at_once, n_samples)),
+            tf.reshape(tf.pad(effects, spare), (n_chunks, at_once, -1)),
+        )
 
-        def difference(numbers: tf.Tensor) -> tf.Tensor:
-            moves = tf.gather(step, numbers, axis=1)[..., None] * tf.gather(effects, numbers)
-            changed = tf.reshape(cut, (n_samples, 1, -1)) + moves
+        def difference(part: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            step, effect = part
+            changed = tf.reshape(cut, (n_samples, 1, -1)) + tf.transpose(step)[..., None] * effect
             result = setting.target.select(rest(tf.reshape(changed, (-1, *cut.shape[1:]))), repeated)
             return block.value[:, None] - tf.reshape(result, (n_samples, -1))
 
-        spec = tf.TensorSpec((n_samples, table.shape[1]), setting.dtype)
-        rows = tf.map_fn(difference, tf.constant(table), fn_output_signature=spec)
+        spec = tf.TensorSpec((n_samples, at_once), setting.dtype)
+        rows = tf.map_fn(difference, parts, fn_output_signature=spec)
         whole = tf.reshape(tf.transpose(rows, (1, 0, 2)), (n_samples, -1))
         return Explained(tf.reshape(whole[:, :n_features], block.x.shape))
 

@@ -53,6 +53,8 @@ class Method:
         From (parameters, setting) to the number of rows that the network computes for one sample.
     noise : callable or None
         From (parameters, shape of a sample) to the shape of the noise that is drawn for a sample.
+    by_xla : bool
+        Whether XLA gains anything on dense networks; of a single gradient TensorFlow's own kernels are faster.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Method:
     uses_cells: bool = False
     evaluations: Callable[[Any, Setting], int] = lambda parameters, setting: 1
     noise: Callable[[Any, tuple[int, ...]], tuple[int, ...]] | None = None
+    by_xla: bool = True
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -139,9 +142,9 @@ class FlatUntilParameters(lrp.PresetParameters):
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
-        Method("gradient", Parameters, gradients.gradient, SIMONYAN),
-        Method("saliency", Parameters, gradients.saliency, SIMONYAN, signed=False),
-        Method("input_t_gradient", Parameters, gradients.input_t_gradient, SHRIKUMAR),
+        Method("gradient", Parameters, gradients.gradient, SIMONYAN, by_xla=False),
+        Method("saliency", Parameters, gradients.saliency, SIMONYAN, signed=False, by_xla=False),
+        Method("input_t_gradient", Parameters, gradients.input_t_gradient, SHRIKUMAR, by_xla=False),
         Method(
             "integrated_gradients",
             gradients.IntegratedGradientsParameters,

@@ -7,7 +7,7 @@ import tensorflow as tf
 from pydantic import Field
 
 from xairt.attribution import coalitions, deeplift
-from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks
+from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks, weighted_sum
 from xairt.attribution.gradients import slopes_behind, to_input
 from xairt.attribution.groups import GroupedParameters, group_index
 from xairt.attribution.parameters import Parameters
@@ -71,7 +71,7 @@ def gradient(setting: Setting, parameters: GradientParameters) -> BlockMethod:
             slopes = slopes_behind(setting, rows, indices)
             difference = block.x[:, None] - tf.gather(baselines, which[k])
             back = to_input(setting, tf.reshape(difference, (-1, *shape)), slopes)
-            total += tf.einsum("c,bc...->b...", weights[k], difference * tf.reshape(back, difference.shape))
+            total += weighted_sum(weights[k], difference * tf.reshape(back, difference.shape))
         return Explained(total, promised=block.value - _expected(setting, at_baselines, block.indices))
 
     return explain
