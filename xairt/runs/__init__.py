@@ -1,8 +1,9 @@
 """Runs: tables of cases, each generated, trained, explained and scored once, and never twice."""
 
+from xairt.runs.cluster import executor
 from xairt.runs.config import STAGES, RunConfig, Sweep, parse_settings, read_settings, setting
 from xairt.runs.contract import PRESETS, Benchmark, Case, CaseSettings, Explanation, benchmark, benchmarks
-from xairt.runs.runner import Outcome, Run, execute
+from xairt.runs.runner import Outcome, Run, execute, settings_of
 
 __all__ = [
     "PRESETS",
@@ -18,7 +19,9 @@ __all__ = [
     "benchmark",
     "benchmarks",
     "execute",
+    "executor",
     "parse_settings",
     "read_settings",
     "setting",
+    "settings_of",
 ]

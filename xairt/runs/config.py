@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -133,21 +133,18 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
-def describe(config: type[RunConfig] | RunConfig) -> Sequence[dict[str, str]]:
-    """Return name, value (default of a class), stage, bounds and description of every setting."""
-    rows = []
-    for name, declared in (config if isinstance(config, type) else type(config)).model_fields.items():
-        value = declared.get_default() if isinstance(config, type) else getattr(config, name)
-        rows.append(
-            {
-                "setting": name,
-                "value": _shown(value),
-                "stage": (config if isinstance(config, type) else type(config)).stage_of(name),
-                "bounds": ", ".join(filter(None, map(_bound, declared.metadata))),
-                "description": declared.description or "",
-            }
-        )
-    return rows
+def describe(config: RunConfig) -> list[dict[str, str]]:
+    """Return name, value, stage, bounds and description of every setting, as text."""
+    return [
+        {
+            "setting": name,
+            "value": _shown(getattr(config, name)),
+            "stage": config.stage_of(name),
+            "bounds": ", ".join(filter(None, map(_bound, declared.metadata))),
+            "description": declared.description or "",
+        }
+        for name, declared in type(config).model_fields.items()
+    ]
 
 
 def _shown(value: Any) -> str:
@@ -158,6 +155,5 @@ def _shown(value: Any) -> str:
 
 def _bound(limit: Any) -> str:
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    return " and ".join(
-        f"{sign} {getattr(limit, name)}" for name, sign in signs.items() if hasattr(limit, name)
-    )
+    known = [f"{sign} {getattr(limit, name)}" for name, sign in signs.items() if hasattr(limit, name)]
+    return " and ".join(known)

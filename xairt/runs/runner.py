@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,8 @@ from xairt.data.files import atomic_write
 from xairt.errors import DataError
 from xairt.runs import scores
 from xairt.runs.config import STAGES, RunConfig, read_settings
-from xairt.runs.contract import Benchmark, Case, Explanation, benchmark as installed
+from xairt.runs.contract import Benchmark, Case, Explanation
+from xairt.runs.contract import benchmark as installed
 from xairt.runs.explanations import Executor, Serial, explain
 from xairt.runs.lock import locked
 from xairt.runs.manifest import Manifest, digest
@@ -84,6 +86,42 @@ class Run:
     def scores(self) -> pd.DataFrame:
         """The scores of all cases, see `xairt.runs.scores`."""
         return scores.read(self.folder / scores.FILE)
+
+
+def settings_of(
+    benchmark: Benchmark,
+    folder: Path | None = None,
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Return the settings of a run: the preset's, then a file's, then those given.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+    folder : Path, optional
+        Of the run. What it was run with before takes the place of the preset, unless a preset or a file is named.
+    preset : str, optional
+        "standard" where there is neither a file nor a run.
+    file : Path, optional
+        YAML file of settings.
+    given : mapping, optional
+        Settings by name.
+
+    Raises
+    ------
+    DataError, MethodError
+        If preset or file cannot be used, or a setting is unknown or out of bounds.
+    """
+    stored = None if folder is None else Path(folder) / CONFIG_FILE
+    if preset is None and file is None and stored is not None and stored.exists():
+        file = stored
+    elif preset is None and file is None and "standard" in benchmark.presets:
+        preset = "standard"
+    from_file = {} if file is None else read_settings(file)
+    return benchmark.configured({**from_file, **(given or {})}, preset)
 
 
 @dataclass
@@ -155,6 +193,7 @@ def execute(
     table = benchmark.case_table(config)
     with locked(folder):
         run = Run(folder, benchmark, config, Manifest.open(folder, benchmark.name))
+        _remove_leftovers(folder)
         run.manifest.write()
         _write_config(run)
         work = _Work(run, only, frozenset(force), executor or Serial(), progress, echo)
@@ -181,7 +220,8 @@ class _Work:
         for stage in self.run.benchmark.stages:
             if stage == FIGURES:
                 return
-            if not all([self.step(step) for step in self._steps(stage, name, own)]):
+            succeeded = [self.step(step) for step in self._steps(stage, name, own)]
+            if not all(succeeded):
                 return
 
     def step(self, step: _Step) -> bool:
@@ -216,7 +256,7 @@ class _Work:
         inputs = digest(
             {
                 **{"benchmark": benchmark.name, "version": benchmark.version, "stage": stage, "case": name},
-                **{"settings": _plain(run.case(name, own, stage).config), "files": read},
+                **{"settings": dict(run.case(name, own, stage).config), "files": read},
             }
         )
 
@@ -256,11 +296,13 @@ class _Work:
 
     def gather(self, table: Mapping[str, Any]) -> None:
         """Write the table of all scores, then draw the figures."""
-        run = self.run
-        files = [run.folder / CASES / name / scores.FILE for name in table]
+        run, up_to_date = self.run, {*self.outcome.done, *self.outcome.current}
         if "score" in run.benchmark.stages:
-            scores.gather([file for file in files if file.exists()], run.folder / scores.FILE)
-        if FIGURES not in run.benchmark.stages:
+            scored = [name for name in table if f"{name}/score" in up_to_date]
+            scores.gather(
+                [run.folder / CASES / name / scores.FILE for name in scored], run.folder / scores.FILE
+            )
+        if FIGURES not in run.benchmark.stages or self.only not in (None, FIGURES):
             return
         steps = [s for s in run.manifest.records if s.split("/")[0] in table]
         read = {file: value for step in steps for file, value in run.manifest.hashes(step).items()}
@@ -288,8 +330,13 @@ def _unique(benchmark: Benchmark, case: Case) -> list[Explanation]:
     return explanations
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items()}
+def _remove_leftovers(folder: Path) -> None:
+    """Remove unfinished files that a killed process left behind."""
+    for path in [*folder.glob(".*.part*"), *folder.glob("*/.*.part*"), *folder.glob(f"{CASES}/*/.*.part*")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _write_config(run: Run) -> None:

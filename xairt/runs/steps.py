@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +92,14 @@ def _move(manifest: Manifest, step: str, staging: Path, place: Path, files: Mapp
 @contextmanager
 def peak_memory() -> Iterator[Callable[[], int]]:
     """Give a function that returns the process's largest resident memory since, in bytes; 0 if not known."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: begin the count anew
-    except OSError:
-        pass
     yield _high_water_mark
 
 
 def _high_water_mark() -> int:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
-    except OSError:
-        pass
     return 0
