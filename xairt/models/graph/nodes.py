@@ -469,11 +469,17 @@ class Evaluator:
         op = self.graph.nodes[position].op
         if isinstance(op, Linear):
             product = op.map(arguments[0], self.kernels[position])
-            bias = self.biases.get(position)
-            return (product if bias is None else product + bias), product
+            return self._with_bias(position, product), product
         if relu is not None and isinstance(op, Activation) and op.name == "relu":
             return relu(arguments[0]), None
         return op.forward(*arguments), None
+
+    def _with_bias(self, position: int, product: tf.Tensor) -> tf.Tensor:
+        bias = self.biases.get(position)
+        if bias is None:
+            return product
+        # TensorFlow computes a product, a bias for each channel and a ReLU in one kernel
+        return tf.nn.bias_add(product, bias) if bias.shape.rank == 1 else product + bias
 
     def front(self, *inputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Compute the affine front of the network: the values at `Graph.cut`.
