@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import PositiveInt
 
 from xairt.data.files import atomic_write
 from xairt.runs import Benchmark, Case, Run, RunConfig, Sweep, setting
@@ -16,7 +17,7 @@ from xairt.runs import Benchmark, Case, Run, RunConfig, Sweep, setting
 class ToyConfig(RunConfig):
     """Settings of the toy."""
 
-    n_samples: Sweep[int] = setting("generate", (10, 20), description="samples, one case for each", ge=1)
+    n_samples: Sweep[PositiveInt] = setting("generate", (10, 20), description="samples, one case for each")
     seed: int = setting("generate", 0, description="of the samples", ge=0)
     learning_rate: float = setting("train", 0.1, description="step of the fit", gt=0)
     epochs: int = setting("train", 3, description="number of steps", ge=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from xairt.attribution.parameters import Parameters, one_line
 from xairt.errors import DataError
@@ -23,7 +23,10 @@ Sweep = Annotated[
     Field(min_length=1),
     BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
 ]
-"""Type of a setting whose values make one case each: ``Sweep[int]`` takes ``1000`` and ``[1000, 10000]``."""
+"""Type of a setting whose values make one case each: ``Sweep[int]`` takes ``1000`` and ``[1000, 10000]``.
+
+Bounds of the values stand in their type: ``Sweep[pydantic.PositiveInt]``.
+"""
 
 
 def setting(stage: str, default: Any, *, description: str, **bounds: Any) -> Any:
@@ -62,6 +65,8 @@ class RunConfig(Parameters):
     >>> Toy.stage_of("n_samples")
     'generate'
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @classmethod
     def stage_of(cls, name: str) -> str:
