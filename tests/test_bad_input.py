@@ -452,3 +452,74 @@ def test_groups_by_input_name():
     model = networks.mlp()
     with pytest.raises(MethodError, match="one array of a label for each feature"):
         attribute(model, networks.samples(model), "feature_ablation", groups={"a": [0, 1]})
+
+
+def test_masked_values_are_missing_ones():
+    masked = np.ma.masked_array(X, mask=np.zeros(X.shape, bool), fill_value=1e20)
+    masked[1, 2] = np.ma.masked
+    with pytest.raises(DataError, match=r"x holds 1 NaN, the first at index \(1, 2\)"):
+        attribute(networks.mlp(), masked, "gradient", target=0)
+    with pytest.raises(DataError, match=r"baseline holds 1 NaN"):
+        attribute(networks.mlp(), X, "integrated_gradients", target=0, baseline=masked)
+    unmasked = attribute(networks.mlp(), np.ma.masked_array(X), "gradient", target=0)
+    xr.testing.assert_equal(
+        unmasked.attribution, attribute(networks.mlp(), X, "gradient", target=0).attribution
+    )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "told"),
+    [
+        (1j, "baseline holds complex numbers: give real numbers"),
+        (X[0] * 1j, "baseline holds complex numbers: give real numbers"),
+        ("zero", "baseline 'zero' is no array of numbers: give real numbers"),
+        ([[1.0], [1.0, 2.0]], "give rows of equal length"),
+    ],
+)
+def test_baselines_that_are_no_real_numbers(baseline, told):
+    with pytest.raises(DataError, match=told):
+        attribute(networks.mlp(), X, "integrated_gradients", target=0, baseline=baseline)
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("smoothgrad(noise_scale=1e39)", "noise_scale = 1e\\+39 is beyond the range of float32"),
+        ("occlusion(value=-1e39)", "value = -1e\\+39 is beyond the range of float32"),
+        ("lrp.epsilon(epsilon=1e39)", "epsilon = 1e\\+39 is beyond the range of float32"),
+    ],
+)
+def test_parameters_beyond_the_precision(method, told):
+    with pytest.raises(MethodError, match=told):
+        explainer(networks.mlp(), method, target=0)
+    explainer(networks.mlp(), method, target=0, dtype="float64")
+
+
+def test_infinite_noise_is_refused():
+    with pytest.raises(MethodError, match=r"smoothgrad: parameter 'noise_scale' = inf"):
+        explainer(networks.mlp(), "smoothgrad", target=0, noise_scale=np.inf)
+
+
+def test_a_finite_attribution_whose_sum_overflows_does_not_fail():
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, use_bias=False)])
+    model.build((None, 512))
+    model.set_weights([np.full((512, 1), 2e36, np.float32)])
+    result = attribute(model, np.full((1, 512), 1e-3), "gradient")
+    assert int(result.status[0]) == 3
+
+
+def test_an_activation_that_keras_cannot_name():
+    @tf.custom_gradient
+    def odd(v):
+        return tf.nn.relu(v), lambda upstream: upstream
+
+    model = tf.keras.Sequential([tf.keras.layers.Dense(3, activation=odd), tf.keras.layers.Dense(1)])
+    model.build((None, 4))
+    x = np.ones((2, 4), np.float32)
+    with tf.GradientTape() as tape:
+        tensor = tf.constant(x)
+        tape.watch(tensor)
+        value = model(tensor)
+    np.testing.assert_allclose(
+        attribute(model, x, "gradient").attribution, tape.gradient(value, tensor), rtol=1e-6
+    )

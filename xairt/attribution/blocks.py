@@ -256,8 +256,9 @@ def weighted_sum(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 def sum_in_float64(values: tf.Tensor) -> tf.Tensor:
     """Return the sum of each sample's values (b, ...) as float64 (b,).
 
-    In rows of many values pairs are added first, four times over, which rounds by less than the values
-    themselves are rounded: XLA adds the numbers of a row one after the other, so that they take half the time.
+    In rows of many values pairs are added first, four times over, in the precision of the values, which costs
+    a few units in the last digit of these partial sums: XLA adds the numbers of a row one after the other, so
+    that they take half the time.
     """
     rest = tf.reshape(values, (values.shape[0], -1))
     total = tf.zeros(values.shape[:1], tf.float64)

@@ -380,10 +380,21 @@ def _check_choices(
         )
     if baseline is not None and not call.method.baseline:
         raise MethodError(f"{call.label} uses no baseline: leave it out")
-    if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
+    _check_range(call, dtype)
+    is_count = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if batch_size is not None and (not is_count or batch_size < 1):
         raise MethodError(f"batch_size {batch_size!r} is not usable: give a positive integer")
     if python is not None and not isinstance(python, str | os.PathLike):
         raise MethodError(f"python {python!r} is not usable: give the path of an interpreter")
+
+
+def _check_range(call: MethodCall, dtype: str) -> None:
+    """Raise `MethodError` if a parameter is a number that the precision does not have."""
+    for name, value in call.parameters.numbers():
+        if np.isfinite(value) and abs(value) > np.finfo(dtype).max:
+            raise MethodError(
+                f"{call.label}: {name} = {value} is beyond the range of {dtype}: give a smaller number"
+            )
 
 
 _recent: OrderedDict[tuple, Explainer] = OrderedDict()

@@ -37,7 +37,9 @@ class SmoothGradParameters(Parameters):
     """Parameters of smoothgrad."""
 
     augment_by_n: int = Field(64, ge=1, le=100_000, description="number of noisy copies of each sample")
-    noise_scale: float = Field(1.0, ge=0, description="standard deviation of the noise, in units of x")
+    noise_scale: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="standard deviation of the noise, in units of x"
+    )
 
 
 def gradient(setting: Setting, parameters: Parameters) -> BlockMethod:

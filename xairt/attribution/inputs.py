@@ -209,10 +209,10 @@ def finite(array: Any, dtype: str, name: str, remedy: str) -> np.ndarray:
         return values
     bad, given = np.argwhere(~good), np.asarray(array)
     kind = "NaN" if np.isnan(values).any() else "infinite value"
+    kind += "s" * (len(bad) > 1)
     if np.isfinite(given).all():
-        kind, remedy = f"value beyond the range of {dtype}", "use dtype='float64' or other units"
-    elif len(bad) > 1:
-        kind += "s"
+        kind = kind.replace("infinite ", "") + f" beyond the range of {dtype}"
+        remedy = "use dtype='float64' or other units" if dtype == "float32" else "use other units"
     raise DataError(
         f"{name} holds {len(bad)} {kind}, the first at index {tuple(int(i) for i in bad[0])}: {remedy}"
     )

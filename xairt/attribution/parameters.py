@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,19 +26,23 @@ def one_line(value: Any) -> str:
 
 
 def as_array(value: Any, name: str, dtype: str | None = None) -> np.ndarray:
-    """Return a value as a numpy array.
+    """Return a value as a numpy array; what a masked array masks becomes NaN.
 
     Raises
     ------
     DataError
-        If it is none: rows of unequal length, or text where numbers are needed.
+        If it is none: rows of unequal length, or text or complex numbers where real ones are needed.
     """
     try:
-        return np.asarray(value, dtype)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{name} {one_line(value)} is no array of numbers: give rows of equal length"
-        ) from None
+        array = np.ma.filled(np.ma.asarray(value, np.float64), np.nan) if np.ma.is_masked(value) else value
+        if dtype is not None and np.iscomplexobj(array):
+            raise DataError(f"{name} holds complex numbers: give real numbers")
+        return np.asarray(array, dtype)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        remedy = "give rows of equal length" if isinstance(value, list | tuple) else "give real numbers"
+        raise DataError(f"{name} {one_line(value)} is no array of numbers: {remedy}") from None
 
 
 class Parameters(BaseModel):
@@ -70,3 +75,18 @@ class Parameters(BaseModel):
             message = first["msg"].removeprefix("Value error, ")
             where = f"parameter '{name}' = {one_line(first['input'])}" if name else "parameters"
             raise MethodError(f"{method}: {where}: {message}") from None
+
+    def numbers(self) -> Iterator[tuple[str, float]]:
+        """Yield name and value of every parameter that is a floating point number, also inside of others."""
+        yield from _numbers(self.model_dump(), "")
+
+
+def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _numbers(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part, name)

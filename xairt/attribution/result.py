@@ -93,6 +93,8 @@ def _sums(computed: dict[str, np.ndarray], sensitivity: float | None) -> status.
         with np.errstate(invalid="ignore", over="ignore"):
             flat = computed["attribution"].reshape(len(computed["prediction"]), -1)
             totals = flat @ np.ones(flat.shape[1], flat.dtype)
+            if not np.isfinite(totals).all():  # a sum may overflow where no value is infinite
+                totals = flat.sum(axis=1, dtype=np.float64)
         return status.Sums(None, computed["prediction"], totals)
     if "total" in computed:
         total, magnitude = computed["total"], computed["magnitude"]

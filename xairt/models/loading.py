@@ -274,7 +274,7 @@ def _state_digest(model: tf.keras.Model) -> str:
 def _content_hash(model: tf.keras.Model) -> str:
     try:
         config = json.dumps(model.get_config(), sort_keys=True, default=_json_name)
-    except NotImplementedError:  # a model of its own class has no configuration
+    except (NotImplementedError, TypeError):  # a model of its own class, or a function Keras cannot name
         config = "\n".join(map(_settings, _layers(model)))
     digest = hashlib.sha256(f"{type(model).__qualname__} {config}".encode())
     for weight in model.weights if model.built else ():
