@@ -236,6 +236,7 @@ def draw(
 
 
 app.command()(cli_runs.run)
+app.command()(cli_runs.report)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The commands about runs: run a benchmark, see its cases and settings."""
+"""The commands about runs: run a benchmark, see its cases and settings, report what came out."""
 
 from __future__ import annotations
 
@@ -69,6 +69,24 @@ def run(
     else:
         with _logged(log):
             _execute(chosen, settings, output, only, force or [], dask)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of one benchmark.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="HTML file. Default: RUN/report.html; of several runs ./report.html."
+        ),
+    ] = None,
+) -> None:
+    """Write what a run did and found, or several runs side by side, as one HTML file."""
+    from xairt.cli_arguments import check_suffix
+    from xairt.runs import Run, write_report
+
+    path = output or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    check_suffix(path, ".html", ".htm")
+    typer.echo(write_report([Run.open(folder) for folder in runs], path))
 
 
 def _execute(

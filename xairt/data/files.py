@@ -148,6 +148,24 @@ def read_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
         return _load(dataset, source)
 
 
+def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the global attributes of a netCDF file, and none of its arrays.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, truncated or not netCDF.
+    """
+    from netCDF4 import Dataset
+
+    source = _existing_file(path)
+    try:
+        with Dataset(source) as dataset:
+            return {name: dataset.getncattr(name) for name in dataset.ncattrs()}
+    except (OSError, RuntimeError) as error:
+        raise _damaged(source, "netCDF", error) from error
+
+
 def write_dataset(
     dataset: xr.Dataset, path: str | os.PathLike[str], *, title: str, history: str | None = None
 ) -> Path:

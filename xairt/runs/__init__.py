@@ -3,6 +3,7 @@
 from xairt.runs.cluster import executor
 from xairt.runs.config import STAGES, RunConfig, Sweep, parse_settings, read_settings, setting
 from xairt.runs.contract import PRESETS, Benchmark, Case, CaseSettings, Explanation, benchmark, benchmarks
+from xairt.runs.report import write_report
 from xairt.runs.runner import Outcome, Run, execute, settings_of
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "read_settings",
     "setting",
     "settings_of",
+    "write_report",
 ]

@@ -153,7 +153,7 @@ def file_name(label: str) -> str:
     Examples
     --------
     >>> file_name("lrp.z"), file_name("lrp.epsilon(epsilon=0.1)")
-    ('lrp.z', 'lrp.epsilon_epsilon=0.1_-5c3f')
+    ('lrp.z', 'lrp.epsilon_epsilon=0.1_-d045')
     """
     safe = re.sub(r"[^A-Za-z0-9.=-]+", "_", label)
     if safe == label:
@@ -195,6 +195,9 @@ class Benchmark:
         References to cite with results.
     controls : sequence of str
         Labels that are controls; reports always show them.
+    gates : mapping
+        Smallest value that a network must reach in a metric, {"r2": 0.9}; or the name of the setting that
+        holds it. Scores of label "network" are judged by it, see `xairt.runs.scores.missed_gates`.
     """
 
     name: str
@@ -210,6 +213,7 @@ class Benchmark:
     version: int = 1
     citation: Sequence[str] = ()
     controls: Sequence[str] = ("random", "edge", "input")
+    gates: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -260,6 +264,24 @@ class Benchmark:
         values = {name: own.get(name, getattr(config, name)) for name in visible}
         later = {n: self.config.stage_of(n) for n in self.config.model_fields if n not in visible}
         return CaseSettings(values, later, stage)
+
+    def case_gates(self, config: RunConfig) -> dict[str, dict[str, float]]:
+        """Return the minimum of every gated metric by case; a gate that its setting leaves None is open.
+
+        Raises
+        ------
+        DataError
+            If a gate names a setting that there is not.
+        """
+        unknown = {g for g in self.gates.values() if isinstance(g, str)} - set(self.config.model_fields)
+        if unknown:
+            raise DataError(f"{self.name}: gates name {sorted(unknown)}, which are no settings")
+        found = {}
+        for name, own in self.case_table(config).items():
+            settings = self.case_settings(config, own, STAGES[-1])
+            minima = {m: settings[g] if isinstance(g, str) else g for m, g in self.gates.items()}
+            found[name] = {metric: float(value) for metric, value in minima.items() if value is not None}
+        return found
 
 
 def benchmarks() -> dict[str, Callable[[], Benchmark]]:

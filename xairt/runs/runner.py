@@ -302,14 +302,39 @@ class _Work:
             scores.gather(
                 [run.folder / CASES / name / scores.FILE for name in scored], run.folder / scores.FILE
             )
-        if FIGURES not in run.benchmark.stages or self.only not in (None, FIGURES):
-            return
+        if FIGURES in run.benchmark.stages and self.only in (None, FIGURES):
+            self.step(self.figures(table))
+
+    def figures(self, table: Mapping[str, Any]) -> _Step:
+        """Return the step that draws the figures over all cases."""
+        run = self.run
         steps = [s for s in run.manifest.records if s.split("/")[0] in table]
         read = {file: value for step in steps for file, value in run.manifest.hashes(step).items()}
         inputs = digest({"version": run.benchmark.version, "settings": run.config.plain(), "files": read})
-        self.step(
-            _Step(FIGURES, FIGURES, inputs, run.folder / FIGURES, lambda o: run.benchmark.figures(run, o))
-        )
+        return _Step(FIGURES, FIGURES, inputs, run.folder / FIGURES, lambda o: run.benchmark.figures(run, o))
+
+
+def outdated(run: Run) -> list[str]:
+    """Return the finished steps of a run that its settings of now, or files renewed since, would redo.
+
+    Damaged files do not count, see `xairt.runs.manifest.Manifest.damaged`. Explanations of a case whose
+    benchmark cannot tell them are left out.
+    """
+    table = run.benchmark.case_table(run.config)
+    work = _Work(run, None, frozenset(), Serial(), progress=False, echo=str)
+    steps = []
+    for name, own in table.items():
+        for stage in run.benchmark.stages:
+            if stage == FIGURES:
+                continue
+            try:
+                steps += work._steps(stage, name, own)
+            except Exception as error:  # an explain stage is the benchmark's, and may read what is not there
+                log.warning("%s/%s: cannot be told whether it is up to date (%s)", name, stage, error)
+    if FIGURES in run.benchmark.stages:
+        steps.append(work.figures(table))
+    records = run.manifest.records
+    return [s.name for s in steps if s.name in records and records[s.name].inputs != s.inputs]
 
 
 def _unique(benchmark: Benchmark, case: Case) -> list[Explanation]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,12 @@ COLUMNS = (
 )
 """Columns of the table. ``statistic`` says what of the metric's values ``value`` is (mean, sd, median, p05 ...)
 over ``n`` samples; ``seconds`` is the time the attribution took."""
+
+NETWORK = "network"
+"""Label of the rows that judge a case's network itself: its r2, mse, accuracy on data it was not trained on."""
+
+GATED_STATISTICS = ("value", "mean")
+"""Statistics of a network's row that a gate looks at."""
 
 REQUIRED = ("label", "metric", "statistic", "value")
 
@@ -74,12 +81,62 @@ def read(path: Path) -> pd.DataFrame:
         If the file is missing or no such table.
     """
     try:
-        table = pd.read_csv(path, dtype={"case": str, "label": str, "engine": str, "convention": str})
+        texts = dict.fromkeys(("case", "label", "engine", "convention"), str)
+        table = pd.read_csv(path, dtype=texts, float_precision="round_trip")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: no table of scores ({type(error).__name__}); run the stage score") from None
     if tuple(table.columns) != COLUMNS:
         raise DataError(f"{path}: its columns are not those of a table of scores; run the stage score again")
     return table
+
+
+@dataclass(frozen=True)
+class MissedGate:
+    """A network that is not as good as its benchmark asks for.
+
+    Attributes
+    ----------
+    case, metric : str
+    value : float or None
+        None where no row of label `NETWORK` tells the metric.
+    minimum : float
+    """
+
+    case: str
+    metric: str
+    value: float | None
+    minimum: float
+
+
+def missed_gates(table: pd.DataFrame, gates: Mapping[str, Mapping[str, float]]) -> list[MissedGate]:
+    """Return the gates that networks miss: rows of label `NETWORK` below a minimum, NaN, or absent.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Scores, see `COLUMNS`. Of several rows of one case and metric the worst counts.
+    gates : mapping
+        Minimum of each metric, by case; see ``gates`` of `xairt.runs.Benchmark`.
+
+    Returns
+    -------
+    list of MissedGate
+
+    Examples
+    --------
+    >>> row = {"case": "n10", "label": "network", "metric": "r2", "statistic": "value", "value": 0.4}
+    >>> missed_gates(pd.DataFrame([row]), {"n10": {"r2": 0.9}})
+    [MissedGate(case='n10', metric='r2', value=0.4, minimum=0.9)]
+    """
+    judged = table[(table["label"] == NETWORK) & table["statistic"].isin(GATED_STATISTICS)]
+    found = []
+    for case, minima in gates.items():
+        for metric, minimum in minima.items():
+            values = judged[(judged["case"] == case) & (judged["metric"] == metric)]["value"].astype(float)
+            told = len(values) > 0 and values.notna().all()
+            if not told or values.min() < minimum:
+                found.append(MissedGate(case, metric, float(values.min()) if told else None, minimum))
+    return found
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
