@@ -180,7 +180,7 @@ def test_an_explain_stage_that_fails_leaves_the_report_whole(folder, caplog):
     broken = replace(toy.BENCHMARK, explain=lambda case: {}["none"])
     lines = [f.text for f in findings([read(Run.open(folder, broken), "x")])]
     assert f"pearson {MISSING} for n1000" in lines
-    assert "n1000/explain: cannot be told whether it is up to date ('none')" in caplog.text
+    assert "n1000/score: cannot be told whether it is up to date ('none')" in caplog.text
 
 
 @pytest.mark.parametrize("file", ["attribution", "figure"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -302,3 +303,18 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, ran, place, monkeypatch):
     run(tmp_path / "undisturbed")
     pd.testing.assert_frame_equal(values(tmp_path / "run"), values(tmp_path / "undisturbed"))
     assert not list((tmp_path / "run").rglob("*.part*"))
+
+
+def test_a_benchmark_that_cannot_tell_its_explanations_fails_in_that_case_alone(tmp_path, ran):
+    def explain(case):
+        if case.name == "n10":
+            raise KeyError("no such method")
+        return []
+
+    benchmark = dataclasses.replace(TOY, explain=explain)
+    outcome = execute(benchmark, benchmark.configured({}), tmp_path / "run")
+    assert outcome.failed == ["n10/explain"]
+    assert "n20/score" in outcome.done
+    repaired = dataclasses.replace(TOY, explain=lambda case: [])
+    assert execute(repaired, repaired.configured({}), tmp_path / "run").failed == []
+    assert "n10/explain" not in Manifest.open(tmp_path / "run").records

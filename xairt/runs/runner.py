@@ -223,6 +223,8 @@ class _Work:
             succeeded = [self.step(step) for step in self._steps(stage, name, own)]
             if not all(succeeded):
                 return
+            if stage == "explain":
+                self.run.manifest.drop([f"{name}/explain"])  # where it once could not tell its explanations
 
     def step(self, step: _Step) -> bool:
         """Do a step unless it is current; return whether it is now."""
@@ -248,9 +250,7 @@ class _Work:
         run, benchmark = self.run, self.run.benchmark
         place = run.folder / CASES / name
         if stage == "explain":
-            case = run.case(name, own, stage)
-            for explanation in _unique(benchmark, case):
-                yield self._explanation(case, explanation)
+            yield from self._explanations(name, own, place)
             return
         read = self._upstream(stage, name, own)
         inputs = digest(
@@ -278,6 +278,22 @@ class _Work:
             else:
                 steps.append(f"{name}/{earlier}")
         return {file: value for step in steps for file, value in self.run.manifest.hashes(step).items()}
+
+    def _explanations(self, name: str, own: Mapping[str, Any], place: Path) -> Iterator[_Step]:
+        """Yield a step for each explanation; one that fails where the benchmark cannot tell them."""
+        case, step = self.run.case(name, own, "explain"), f"{name}/explain"
+        try:
+            explanations = _unique(self.run.benchmark, case)
+        except Exception as error:
+            reason = error
+
+            def fail(output: Path) -> None:
+                raise reason
+
+            yield _Step(step, "explain", "", place, fail)
+            return
+        for explanation in explanations:
+            yield self._explanation(case, explanation)
 
     def _explanation(self, case: Case, explanation: Explanation) -> _Step:
         run, step = self.run, f"{case.name}/explain/{explanation.name}"
