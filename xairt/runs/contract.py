@@ -195,6 +195,9 @@ class Benchmark:
         References to cite with results.
     controls : sequence of str
         Labels that are controls; reports always show them.
+    gates : mapping
+        Smallest value that a network must reach in a metric, {"r2": 0.9}; or the name of the setting that
+        holds it. Scores of label "network" are judged by it, see `xairt.runs.scores.missed_gates`.
     """
 
     name: str
@@ -210,6 +213,7 @@ class Benchmark:
     version: int = 1
     citation: Sequence[str] = ()
     controls: Sequence[str] = ("random", "edge", "input")
+    gates: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[str, ...]:
