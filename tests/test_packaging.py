@@ -34,7 +34,6 @@ USED_WITHOUT_IMPORT = {
     "innvestigate": "imported by the worker, which runs with what its interpreter has",
     "deeplift": "imported by the worker too",
     "urllib3": "used by requests, which takes versions that miss a broken download",
-    "netcdf4": "xarray's engine of netCDF-4",
     "import-linter": "a command",
     "ruff": "a command",
     "ipykernel": "runs the notebooks",
