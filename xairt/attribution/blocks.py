@@ -250,7 +250,7 @@ def over_samples(value: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 
 def weighted_sum(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Return the sum over the second axis of values (b, c, ...), each multiplied by its weight (c,)."""
-    return tf.reduce_sum(tf.reshape(weights, (-1, *[1] * (values.shape.rank - 2))) * values, axis=1)
+    return tf.einsum("c,bc...->b...", weights, values)  # a sum over an axis may round by a row's place
 
 
 def sum_in_float64(values: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import Field, model_validator
 
-from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks
+from xairt.attribution.blocks import Block, BlockMethod, Explained, Setting, chunks, weighted_sum
 from xairt.attribution.parameters import Parameters
 
 Quadrature = Literal["trapezoid", "midpoint", "gauss_legendre", "innvestigate"]
@@ -127,24 +127,19 @@ def mean_gradient(
     total = tuple(tf.zeros((n_samples, *shape), setting.dtype) for shape in shapes)
     for k in tf.range(len(table)):
         rows = tuple(tf.reshape(v, (-1, *v.shape[2:])) for v in cuts(numbers[k]))
-        slopes = slopes_behind(setting, rows, repeated, tf.tile(parts[k], (n_samples,)))
+        slopes = slopes_behind(setting, rows, repeated)
         by_sample = (tf.reshape(s, (n_samples, -1, *s.shape[1:])) for s in slopes)
-        total = tuple(t + tf.reduce_sum(s, axis=1) for t, s in zip(total, by_sample, strict=True))
+        total = tuple(t + weighted_sum(parts[k], s) for t, s in zip(total, by_sample, strict=True))
     return total
 
 
-def slopes_behind(
-    setting: Setting, cut: tuple[tf.Tensor, ...], indices: tf.Tensor, weights: tf.Tensor | None = None
-) -> tuple[tf.Tensor, ...]:
-    """Return the derivative of the explained scalar by the tensors (rows, ...) where the affine front ends.
-
-    Each row is multiplied by its weight (rows,) where weights are given.
-    """
+def slopes_behind(setting: Setting, cut: tuple[tf.Tensor, ...], indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Return the derivative of the explained scalar by the tensors (rows, ...) where the affine front ends."""
     _, rest = setting.front_and_rest
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(cut)
         value = setting.target.select(rest(*cut), indices)
-    return tape.gradient(value, cut, output_gradients=weights, unconnected_gradients="zero")
+    return tape.gradient(value, cut, unconnected_gradients="zero")
 
 
 def to_input(setting: Setting, x: tf.Tensor, slopes: tuple[tf.Tensor, ...]) -> tf.Tensor:
