@@ -24,7 +24,10 @@ from packaging.utils import canonicalize_name
 import xairt
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("tensorflow", "keras", "xarray", "pandas", "matplotlib", "cartopy", "scipy", "innvestigate")
+HEAVY = (
+    *("tensorflow", "keras", "xarray", "pandas", "matplotlib", "cartopy", "scipy", "innvestigate"),
+    *("dask", "distributed"),
+)
 WORKER = ROOT / "xairt/attribution/legacy/worker.py"
 IMPORT_ORDER = [
     *("errors", "conventions", "grid", "data", "fields", "models", "metrics", "training", "attribution"),
