@@ -158,7 +158,7 @@ def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     from netCDF4 import Dataset
 
-    source = _existing_file(path)
+    source = existing_file(path)
     try:
         with Dataset(source) as dataset:
             return {name: dataset.getncattr(name) for name in dataset.ncattrs()}
