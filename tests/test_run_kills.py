@@ -60,7 +60,7 @@ def assert_same(one: Path, two: Path) -> None:
     pd.testing.assert_frame_equal(values(one), values(two))
     names = sorted(str(p.relative_to(one)) for p in one.rglob("*.nc"))
     assert names == sorted(str(p.relative_to(two)) for p in two.rglob("*.nc"))
-    assert len(names) == 2 * (1 + len(SETTINGS["methods"]))
+    assert len(names) == 2 * (3 + len(SETTINGS["methods"]))  # data, scores, and the linear model too
     for name in names:
         with xr.open_dataset(one / name) as left, xr.open_dataset(two / name) as right:
             xr.testing.assert_equal(left, right)
