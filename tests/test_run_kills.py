@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -38,17 +37,35 @@ SETTINGS = {
 }
 
 
-def start(folder: Path, settings: dict) -> subprocess.Popen:
-    """Start a run and return once its first step begins."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(folder), yaml.safe_dump(settings)],
+def start(folder: Path) -> subprocess.Popen:
+    """Start a run; it prints a line when it begins and one after each step."""
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(folder), yaml.safe_dump(SETTINGS)],
         stdout=subprocess.PIPE,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
         text=True,
     )
-    process.stdout.readline()
-    threading.Thread(target=process.stdout.read, daemon=True).start()
-    return process
+
+
+def finish(folder: Path) -> list[str]:
+    """Run to the end and return what was told."""
+    told, _ = (process := start(folder)).communicate(timeout=600)
+    assert process.returncode == 0
+    return told.splitlines()[1:]
+
+
+def kill(folder: Path, n_steps: int, delay: float) -> str | None:
+    """Kill a run some time after a number of steps; return the last step it told, None if it finished."""
+    process, last = start(folder), "nothing"
+    for _ in range(n_steps + 1):
+        last = process.stdout.readline().strip()
+        if not last:
+            assert process.wait(timeout=60) == 0
+            return None
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return last if process.returncode == -signal.SIGKILL else None
 
 
 def values(folder: Path) -> pd.DataFrame:
@@ -71,25 +88,17 @@ def assert_same(one: Path, two: Path) -> None:
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    process = start(undisturbed, SETTINGS)
-    begun = time.perf_counter()
-    assert process.wait(timeout=600) == 0
-    took = time.perf_counter() - begun
-    generator, kills, places = random.Random(0), 0, []
-    while kills < 12:
-        process = start(disturbed, SETTINGS)
-        try:
-            process.wait(timeout=generator.uniform(0, took / 4))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            places.append(len(list(disturbed.rglob("*.nc"))))
-        else:
-            assert process.returncode == 0
+    n_steps = len([line for line in finish(undisturbed) if "up to date" not in line])
+    generator, places = random.Random(0), []
+    for attempt in range(14):
+        place = kill(disturbed, generator.randint(0, 2), generator.uniform(0, 1))
+        if place is None:  # it finished before
             assert_same(undisturbed, disturbed)
-            disturbed = tmp_path / f"disturbed-{kills}"  # finished before the kill: begin another
-    process = start(disturbed, SETTINGS)
-    assert process.wait(timeout=600) == 0
+            disturbed = tmp_path / f"disturbed-{attempt}"
+        else:
+            places.append(place.split(":")[0])
+    finish(disturbed)
     assert_same(undisturbed, disturbed)
-    assert len(set(places)) > 2, places  # the kills met several stages
+    assert len(places) >= 10, places
+    assert len(set(places)) >= 6, places  # the kills met several of the steps
+    assert n_steps == 2 * (2 + 1 + len(SETTINGS["methods"]) + 1) + 1
