@@ -51,6 +51,7 @@ def test_a_run_tells_each_step_and_goes_on_with_its_own_settings(capsys, tmp_pat
     assert code == 0
     assert "n4/generate: 0.0 s" in out
     assert "7 steps done, 0 were up to date, 0 failed" in out
+    assert "<title>" in (folder / "report.html").read_text(encoding="utf-8")
     code, out, _ = call(capsys, "run", "toy", "-o", folder)
     assert code == 0
     assert "0 steps done, 7 were up to date, 0 failed" in out

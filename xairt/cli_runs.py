@@ -116,6 +116,8 @@ def _execute(
     except KeyboardInterrupt:
         typer.echo(f"xairt: stopped; finished steps are kept. To go on: {again}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    if only is None:
+        _echo(f"report: {runs.write_report([runs.Run.open(output, benchmark)], output / 'report.html')}")
     _echo(
         f"{output}: {len(outcome.done)} steps done, {len(outcome.current)} were up to date, {len(outcome.failed)} failed"
     )

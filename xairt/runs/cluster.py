@@ -265,6 +265,10 @@ def connected(
     EngineError
         If no scheduler answers there, or a worker has other versions than this process.
     """
+    import dask
+
+    with dask.config.set({"logging.distributed": "warning"}):  # read once, at the first import
+        import distributed  # noqa: F401
     place, conditions = parse_dask(where), Conditions.here()
     if isinstance(place, str):
         with _client(place, timeout) as client:
