@@ -150,7 +150,7 @@ def test_without_breakpoints_the_truth_is_linear(tmp_path):
 
 @pytest.mark.parametrize(
     ("label", "file", "parameters"),
-    [("network", "model.h5", lambda n: n * 8 + 8 + 8 * 4 + 4 + 4), ("linear", "linear.h5", lambda n: n)],
+    [("network", "model.h5", lambda n: n * 8 + 8 + 8 * 4 + 4 + 4), ("network.linear", "linear.h5", lambda n: n)],
 )
 def test_skill_is_that_of_the_saved_network_on_the_last_maps(case, label, file, parameters):
     model, data = xairt.load_model(case.read(file)), case.read("data.nc")
@@ -291,7 +291,7 @@ def test_scores_follow_from_the_files(case, table):
 
 def test_every_method_has_its_rows_and_maps_of_zeros_are_counted(case, table):
     labels = [e.name for e in explain(case)]
-    assert list(dict.fromkeys(table["label"])) == ["network", "linear", *labels]
+    assert list(dict.fromkeys(table["label"])) == ["network", "network.linear", *labels]
     statistic_names = {"mean", "sd", "median", "p05", "p95", "missing"}
     for (_, metric), group in table[table["label"].isin(labels)].groupby(["label", "metric"]):
         assert metric.partition(".")[0] in ("pearson", "spearman")

@@ -108,6 +108,12 @@ class MissedGate:
     minimum: float
 
 
+def of_networks(table: pd.DataFrame) -> pd.Series:
+    """Return which rows tell the skill of a network: label `NETWORK`, or ``network.<name>`` of further ones."""
+    labels = table["label"].astype(str)
+    return (labels == NETWORK) | labels.str.startswith(f"{NETWORK}.")
+
+
 def missed_gates(table: pd.DataFrame, gates: Mapping[str, Mapping[str, float]]) -> list[MissedGate]:
     """Return the gates that networks miss: rows of label `NETWORK` below a minimum, NaN, or absent.
 

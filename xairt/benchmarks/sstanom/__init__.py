@@ -33,4 +33,5 @@ BENCHMARK = Benchmark(
         "doi:10.1017/eds.2022.7",
     ),
     gates={"r2": "minimum_r2"},
+    controls=("random", "input"),
 )

@@ -90,7 +90,8 @@ def train(case: Case) -> None:
             progress=case.progress,
         )
         skill, n = skill_of(model, x[n_train:], y[n_train:]), len(y) - n_train
-        rows += [{"label": label, "metric": name, "value": value, "n": n} for name, value in skill.items()]
+        row = {"label": NETWORK if label == NETWORK else f"{NETWORK}.{label}", "n": n}
+        rows += [row | {"metric": name, "value": value} for name, value in skill.items()]
     with atomic_write(case.write(NETWORKS)) as path:
         pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
 

@@ -19,7 +19,7 @@ from xairt.runs.report.facts import Attribution, Facts, size_of, stage_of
 from xairt.runs.report.leaderboard import CONTROL, is_control, leaderboard, metrics, statistic
 from xairt.runs.report.tables import MISSING, Cell, Column, Row, Table, count, numbers, seconds, size
 from xairt.runs.runner import FIGURES
-from xairt.runs.scores import GATED_STATISTICS, NETWORK
+from xairt.runs.scores import GATED_STATISTICS, NETWORK, of_networks
 
 DEFAULTS = "the defaults"
 
@@ -111,14 +111,17 @@ def _networks(runs: Sequence[Facts], metric: str) -> list[list[Cell]]:
     texts, methods, values, gates = [], [], [], []
     for facts in runs:
         minima = facts.run.benchmark.case_gates(facts.run.config)
-        judged = facts.table[(facts.table["label"] == NETWORK) & (facts.table["metric"] == metric)]
+        judged = facts.table[of_networks(facts.table) & (facts.table["metric"] == metric)]
         for case in facts.cases:
             rows = judged[judged["case"] == case].to_dict("records")
-            for row in rows or [{"method": NETWORK, "statistic": GATED_STATISTICS[0], "value": None}]:
+            for row in rows or [
+                {"label": NETWORK, "method": NETWORK, "statistic": GATED_STATISTICS[0], "value": None}
+            ]:
                 texts.append((facts.name, case, metric, str(row["statistic"])))
                 methods.append(str(row["method"]))
                 values.append(row["value"])
-                gates.append(minima[case].get(metric) if row["statistic"] in GATED_STATISTICS else None)
+                is_gated = row["label"] == NETWORK and row["statistic"] in GATED_STATISTICS
+                gates.append(minima[case].get(metric) if is_gated else None)
     cells = numbers([*values, *gates])
     shown = [Cell("none") if g is None else c for g, c in zip(gates, cells[len(values) :], strict=True)]
     judged = [_judged(value, gate) for value, gate in zip(cells, gates, strict=False)]
@@ -137,7 +140,7 @@ def _judged(value: Cell, gate: float | None) -> Cell:
 
 def case_scores(facts: Facts) -> Table:
     """Return every case and method with all metrics."""
-    table, controls = facts.table[facts.table["label"] != NETWORK], facts.run.benchmark.controls
+    table, controls = facts.table[~of_networks(facts.table)], facts.run.benchmark.controls
     labels = dict(zip(map(str, table["label"]), map(str, table["method"]), strict=True))
     columns: list[list[Cell]] = []
     heads = []

@@ -21,7 +21,7 @@ from xairt.runs.report.tables import (
     number_format,
     seconds,
 )
-from xairt.runs.scores import NETWORK
+from xairt.runs.scores import of_networks
 
 PREFERRED = ("mean", "value", "median")
 """The statistic that stands for a metric: the first of these that it has, else its first."""
@@ -77,7 +77,7 @@ def metrics(tables: Iterable[pd.DataFrame], network: bool = False) -> list[str]:
     """Return the metrics of methods, or those of the network, in the order of the tables."""
     found: dict[str, None] = {}
     for table in tables:
-        rows = table[(table["label"] == NETWORK) == network]
+        rows = table[of_networks(table) == network]
         found |= dict.fromkeys(map(str, rows["metric"]))
     return list(found)
 
@@ -261,7 +261,7 @@ def scale(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _rows(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return table[(table["metric"] == metric) & (table["label"] != NETWORK)]
+    return table[(table["metric"] == metric) & ~of_networks(table)]
 
 
 def _rank(label: str, summaries: Mapping[str, Mapping[str, Summary]]) -> tuple[bool, float]:
