@@ -150,7 +150,10 @@ def test_without_breakpoints_the_truth_is_linear(tmp_path):
 
 @pytest.mark.parametrize(
     ("label", "file", "parameters"),
-    [("network", "model.h5", lambda n: n * 8 + 8 + 8 * 4 + 4 + 4), ("network.linear", "linear.h5", lambda n: n)],
+    [
+        ("network", "model.h5", lambda n: n * 8 + 8 + 8 * 4 + 4 + 4),
+        ("network.linear", "linear.h5", lambda n: n),
+    ],
 )
 def test_skill_is_that_of_the_saved_network_on_the_last_maps(case, label, file, parameters):
     model, data = xairt.load_model(case.read(file)), case.read("data.nc")

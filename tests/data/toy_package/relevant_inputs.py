@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from xairt.runs import Benchmark, RunConfig, Sweep, setting
 
@@ -33,7 +34,7 @@ def score(case):
 
 def figures(run, output):
     table = run.scores.query("label == 'correlation'")
-    axes = table.plot.bar(x="case", y="value", color=run.config.color, ylabel="share found")
+    axes = table.plot.bar(x="case", y="value", color=run.config.color, ylabel="share", ax=Figure().subplots())
     axes.figure.savefig(output / "share-found.png")
 
 
