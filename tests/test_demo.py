@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import xairt
-from xairt import demo
+from xairt import demo, training
 from xairt.errors import DataError
 
 
@@ -86,12 +86,12 @@ def test_archived_network_is_drawn(data_dir, tmp_path):
 
 
 def test_interrupted_training_is_no_demonstration(monkeypatch, tmp_path):
-    original = demo.fit
+    original = training.fit
 
     def stopped(*args, **options):
         return dataclasses.replace(original(*args, **options), interrupted=True)
 
-    monkeypatch.setattr(demo, "fit", stopped)
+    monkeypatch.setattr(training, "fit", stopped)
     with pytest.raises(KeyboardInterrupt):
         demo.run(tmp_path, quick=True)
     assert not list(tmp_path.iterdir())

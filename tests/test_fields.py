@@ -341,3 +341,13 @@ def test_piecewise_checks_its_arrays():
         PiecewiseLinear(np.zeros((3, 0)), np.ones((3, 1)), convention="krell")
     with pytest.raises(ValueError, match="read-only"):
         PiecewiseLinear(np.zeros((3, 0)), np.ones((3, 1))).slopes[0] = 2.0
+
+
+def test_contribution_and_output_are_those_computed_apart():
+    function = fields.draw(np.eye(5), seed=1)
+    x = np.random.default_rng(0).normal(size=(3, 40, 5)).astype(np.float32)
+    contribution, output = function.contribution_and_output(x)
+    np.testing.assert_array_equal(contribution, function.contribution(x))
+    np.testing.assert_array_equal(output, function.output(x))
+    assert contribution.dtype == np.float32
+    assert output.dtype == np.float64

@@ -24,7 +24,10 @@ from packaging.utils import canonicalize_name
 import xairt
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("tensorflow", "keras", "xarray", "pandas", "matplotlib", "cartopy", "scipy", "innvestigate")
+HEAVY = (
+    *("tensorflow", "keras", "xarray", "pandas", "matplotlib", "cartopy", "scipy", "innvestigate"),
+    *("dask", "distributed"),
+)
 WORKER = ROOT / "xairt/attribution/legacy/worker.py"
 IMPORT_ORDER = [
     *("errors", "conventions", "grid", "data", "fields", "models", "metrics", "training", "attribution"),
@@ -34,7 +37,6 @@ USED_WITHOUT_IMPORT = {
     "innvestigate": "imported by the worker, which runs with what its interpreter has",
     "deeplift": "imported by the worker too",
     "urllib3": "used by requests, which takes versions that miss a broken download",
-    "netcdf4": "xarray's engine of netCDF-4",
     "import-linter": "a command",
     "ruff": "a command",
     "ipykernel": "runs the notebooks",

@@ -122,7 +122,9 @@ def test_scale_is_never_below_its_share_of_the_largest():
 
 def reported(found: status.Sums, **identity) -> dict:
     identity = {"dtype": "float32", "engine": "native", "parameters": {}} | identity
-    return status.report(found, status.flags(found), "m", identity)
+    told = status.report(status.Tally.of(found, status.flags(found)), identity)
+    status.tell({"status_report": json.dumps({"m": told})})
+    return told
 
 
 def test_report_counts_and_says_how_far(caplog):

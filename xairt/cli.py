@@ -13,9 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
+from xairt import cli_runs
 from xairt._version import __version__
 from xairt.cli_arguments import (
     check_suffix,
+    console,
     keep_inputs,
     parse_selection,
     read_baseline,
@@ -233,6 +235,10 @@ def draw(
     typer.echo(str(output))
 
 
+app.command()(cli_runs.run)
+app.command()(cli_runs.report)
+
+
 @app.command()
 def inspect(
     model: Annotated[str, typer.Argument(help="Model file, URL, or registered name.")],
@@ -245,7 +251,7 @@ def inspect(
     """Show what a model file holds and which methods can explain it; executes nothing of the file."""
     from xairt.models.card import inspect_model
 
-    _console().print(inspect_model(model).render())
+    console().print(inspect_model(model).render())
     if rules:
         from xairt.attribution.registry import resolve
         from xairt.models.loading import load_model
@@ -279,7 +285,7 @@ def methods(
         table = Table("method", *columns)
         for name, row in list_methods()[columns].iterrows():
             table.add_row(name, *map(str, row))
-    _console().print(table)
+    console().print(table)
 
 
 @data_app.command("list")
@@ -293,7 +299,7 @@ def data_list() -> None:
     for entry in entries():
         size = "unknown" if entry.size is None else f"{entry.size:,} bytes"
         table.add_row(entry.name, size, entry.licence, entry.description)
-    _console().print(table)
+    console().print(table)
 
 
 @data_app.command("fetch")
@@ -326,19 +332,11 @@ def _print_rules(model: Any, calls: Sequence[Any]) -> None:
         table = Table(*layers.columns, title=escape(call.label), title_justify="left")
         for row in layers.itertuples(index=False):
             table.add_row(*(escape(str(value)) for value in row))
-        _console().print(table)
+        console().print(table)
 
 
 def _command_line(context: typer.Context) -> str:
     return shlex.join(["xairt", *context.obj])
-
-
-def _console():
-    """Return a console; where the output is no terminal it is wide enough not to fold tables."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

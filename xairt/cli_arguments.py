@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from xairt.errors import DataError, MethodError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from xairt.grid import Grid
 
 
@@ -174,3 +176,11 @@ def keep_inputs(output: Path, *inputs: Path | str | None) -> None:
     for given in inputs:
         if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
             raise DataError(f"{output}: is an input of this command: name another output file")
+
+
+def console() -> Console:
+    """Return a console; where the output is no terminal it is wide enough not to fold tables."""
+    from rich.console import Console
+
+    made = Console()
+    return made if made.is_terminal else Console(width=160)

@@ -16,15 +16,14 @@ import xarray as xr
 
 from xairt import fields, metrics
 from xairt.attribution.explainer import attribute
+from xairt.benchmarks.sstanom.stages import skill_of, train_network
+from xairt.benchmarks.sstanom.task import SSTTask, analytic_task
 from xairt.data.files import atomic_write, write_dataset
 from xairt.demo_page import write_page
 from xairt.errors import DataError
-from xairt.grid import Grid
 from xairt.models.architectures import mamalakis2022
 from xairt.models.loading import load_model
-from xairt.models.saving import save_model
 from xairt.plots import maps
-from xairt.training import fit
 
 ARCHIVED_NETWORK = "mamalakis2022-sst"
 METHODS = (
@@ -78,29 +77,24 @@ class Task:
 
     Attributes
     ----------
-    grid : Grid
-        Ocean cells.
+    sst : SSTTask
+        Ocean cells and the known function.
     x : numpy.ndarray
         (samples, cells) standardised anomalies.
     y : numpy.ndarray
         (samples,) outputs of the known function.
-    function : fields.PiecewiseLinear
-        The known function.
     """
 
-    grid: Grid
+    sst: SSTTask
     x: np.ndarray
     y: np.ndarray
-    function: fields.PiecewiseLinear
 
 
 def make_task(size: Size, seed: int) -> Task:
     """Draw maps from the analytic SST correlation and evaluate a random piecewise-linear function."""
-    grid = fields.default_grid()
-    correlation = fields.analytic_sst_correlation(grid)
-    x = fields.sample_gaussian(correlation, size.n_train + size.n_test, seed)
-    function = fields.draw(correlation, seed)
-    return Task(grid, x, function.output(x), function)
+    sst = analytic_task(seed)
+    x = fields.sample_gaussian(sst.correlation, size.n_train + size.n_test, seed)
+    return Task(sst, x, sst.function.output(x))
 
 
 def run(
@@ -135,7 +129,7 @@ def run(
     output, size = Path(output), QUICK if quick else FULL
     _check_folder(output)
     task = make_task(size, seed)
-    n_cells, n_maps = task.grid.n_valid, len(task.x)
+    n_cells, n_maps = task.sst.grid.n_valid, len(task.x)
     echo(f"data: {n_maps:,} synthetic SST maps of {n_cells} ocean cells, truth known for each cell")
     model, network = _train(task, size, seed, progress, output, echo)
     result, truth, slopes = _explain(model, task, size, seed, progress, output)
@@ -171,22 +165,19 @@ def _train(
     task: Task, size: Size, seed: int, progress: bool, output: Path, echo: Echo
 ) -> tuple[tf.keras.Model, str]:
     """Train the paper's network on the first maps, write model and history; return it and its description."""
-    model = mamalakis2022(task.grid.n_valid, seed)
-    training, test = slice(0, size.n_train), slice(size.n_train, None)
-    history = fit(
+    model = mamalakis2022(task.sst.grid.n_valid, seed)
+    history = train_network(
         model,
-        task.x[training],
-        task.y[training],
+        task.x,
+        task.y,
+        size.n_train,
+        output / "model.h5",
+        output / "history.csv",
         epochs=size.epochs,
         seed=seed,
         progress=progress,
-        validation=(task.x[test], task.y[test]),
     )
-    if history.interrupted:
-        raise KeyboardInterrupt  # half a training must not pass for a demonstration
-    save_model(model, output / "model.h5")
-    history.to_csv(output / "history.csv")
-    skill = metrics.r2(task.y[test], model.predict(task.x[test], batch_size=1024, verbose=0)[:, 0])
+    skill = skill_of(model, task.x[size.n_train :], task.y[size.n_train :])["r2"]
     trained = f"{len(history)} epochs in {sum(history['seconds']):.0f} s, R2 {skill:.3f} on {size.n_test:,} test maps"
     echo(f"network: {trained}")
     return model, f"mamalakis2022, {model.count_params():,} parameters, {trained}"
@@ -197,25 +188,14 @@ def _explain(
 ) -> tuple[xr.Dataset, xr.DataArray, xr.DataArray]:
     """Explain test maps; return attributions, true contributions and true slopes as maps."""
     x = task.x[size.n_train : size.n_train + size.n_explained]
-    result = attribute(model, x, METHODS, grid=task.grid, seed=seed, progress=progress)
-    like = result["attribution"].isel(method=0, drop=True)
-    truth = like.copy(data=task.grid.to_map(task.function.contribution(x)))
-    truth.attrs = {"long_name": "true contribution", "units": "1"}
-    slopes = like.copy(data=task.grid.to_map(task.function.slope_at(x)))
-    slopes.attrs = {"long_name": "true slope", "units": "1"}
-    anomaly = like.copy(data=task.grid.to_map(x))
-    anomaly.attrs = {"long_name": "standardised SST anomaly", "units": "1"}
-    y = (
-        "sample",
-        task.y[size.n_train :][: len(x)],
-        {"long_name": "output of the known function", "units": "1"},
-    )
-    truths = xr.Dataset({"contribution": truth, "slope": slopes, "sst_anomaly": anomaly, "y": y})
+    result = attribute(model, x, METHODS, grid=task.sst.grid, seed=seed, progress=progress)
+    truths = task.sst.dataset(x).rename({"truth": "contribution", "x": "sst_anomaly"})
+    truths = truths.assign_coords(sample=result["sample"])
     write_dataset(result, output / "attributions.nc", title="Attributions of the demonstration network")
     write_dataset(
         truths, output / "truth.nc", title="Synthetic SST anomalies with the true contribution of every cell"
     )
-    return result, truth, slopes
+    return result, truths["contribution"], truths["slope"]
 
 
 def _scores(result: xr.Dataset, truth: xr.DataArray, slopes: xr.DataArray) -> pd.DataFrame:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from xairt._version import __version__
 from xairt.data.files import atomic_write
-from xairt.data.provenance import utc_time
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child, td:nth-child(2) { text-align: left; }
-figure { margin: 1.5rem 0; }
-img { max-width: 100%; height: auto; }
-figcaption { color: #555; }
-code { font-size: .85em; overflow-wrap: anywhere; }
-"""
+from xairt.runs.report.page import document, grid, picture
+from xairt.runs.report.tables import Cell, Column, Row, Table, number
 
 EXPLANATION = """
 The output of the synthetic task is a sum over ocean cells of known piecewise-linear functions, so the
@@ -58,31 +46,41 @@ def write_page(
     -------
     Path
     """
-    rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
+    rows = tuple(Row((Cell(name), Cell(value))) for name, value in facts.items())
     forms = "".join(
         f"<li><code>{html.escape(identity['form'])}</code></li>" for identity in identities.values()
     )
-    body = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>xairt demonstration</title><style>{STYLE}</style></head><body>
-<h1>xairt demonstration</h1>
-<table>{rows}</table>
+    body = f"""<h1>xairt demonstration</h1>
+{grid(Table("What was done", (Column("what"), Column("value")), rows))}
 <h2>Correlation of attribution and truth</h2>
 <p>{EXPLANATION}</p>
-{scores.reset_index().to_html(index=False, border=0, float_format="{:.2f}".format)}
+{grid(_table(scores))}
 {"".join(_figure(path.parent / name, caption) for name, caption in figures)}
 <h2>Methods</h2>
 <p>Each method in full; <code>attributions.nc</code> holds the same with baseline, seed and the model's sha256.</p>
 <ul>{forms}</ul>
-<p>xairt {__version__}, {utc_time()}</p>
-</body></html>
 """
     with atomic_write(path) as temporary:
-        temporary.write_text(body, encoding="utf-8")
+        temporary.write_text(document("xairt demonstration", body), encoding="utf-8")
     return path
 
 
+def _table(scores: pd.DataFrame) -> Table:
+    """Return the correlations as a table: texts as they are, numbers with two digits."""
+    full = scores.reset_index()
+    numeric = [pd.api.types.is_numeric_dtype(full[name]) for name in full]
+    columns = tuple(Column(str(name), numeric=n) for name, n in zip(full, numeric, strict=True))
+    rows = tuple(
+        Row(
+            tuple(
+                number(v, "{:.2f}".format) if n else Cell(str(v)) for v, n in zip(row, numeric, strict=True)
+            )
+        )
+        for row in full.itertuples(index=False)
+    )
+    return Table("Correlation of attribution and truth", columns, rows)
+
+
 def _figure(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
     text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+    return f'<figure><img alt="{text}" src="{picture(path)}"><figcaption>{text}</figcaption></figure>'

@@ -10,8 +10,10 @@ T = TypeVar("T")
 
 
 @contextmanager
-def bar(total: int, label: str, show: bool) -> Iterator[Callable[..., None]]:
+def bar(total: int, label: str, show: bool, done: int = 0) -> Iterator[Callable[..., None]]:
     """Give a function that advances a progress bar by one and shows a note beside it.
+
+    The bar shows the steps done, the time taken and the time left, and the rate of steps.
 
     Parameters
     ----------
@@ -21,6 +23,8 @@ def bar(total: int, label: str, show: bool) -> Iterator[Callable[..., None]]:
         Text before the bar.
     show : bool
         False shows nothing; nor does True where standard error is no terminal.
+    done : int
+        Steps done before, which count for neither the time left nor the rate.
     """
     from rich.console import Console
 
@@ -43,11 +47,30 @@ def bar(total: int, label: str, show: bool) -> Iterator[Callable[..., None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as shown:
-        task = shown.add_task(label, total=total, note="")
-        yield lambda note="": shown.update(task, advance=1, note=note)
+        task = shown.add_task(label, total=total, completed=done, note="", rate="")
+
+        def advance(note: str = "") -> None:
+            shown.update(task, advance=1, note=note)
+            shown.update(task, rate=rate(shown.tasks[0].speed))
+
+        yield advance
+
+
+def rate(speed: float | None) -> str:
+    """Return a rate of steps as text.
+
+    Examples
+    --------
+    >>> rate(12.345), rate(0.02), rate(None)
+    ('12.3/s', '50 s each', '')
+    """
+    if not speed:
+        return ""
+    return f"{speed:.3g}/s" if speed >= 1 else f"{1 / speed:.3g} s each"
 
 
 def track(items: Iterable[T], total: int, label: str, show: bool) -> Iterator[T]:

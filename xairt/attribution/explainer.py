@@ -14,7 +14,7 @@ import tensorflow as tf
 import xarray as xr
 
 from xairt._version import __version__
-from xairt.attribution import batching, inputs, recent, result, several_inputs
+from xairt.attribution import batching, inputs, recent, result, several_inputs, status
 from xairt.attribution.blocks import Setting, rows_at_once
 from xairt.attribution.engines import PEERS
 from xairt.attribution.groups import with_sample_groups
@@ -69,8 +69,7 @@ class Explainer:
             baseline = several_inputs.named_baseline(baseline, self.network)
         elif grid is not None and len(self.network.input_shape) == 1:
             inputs.check_grid(grid, self.network.input_shape)
-        self.grid, self._given_baseline = grid, baseline
-        self.batch_size = batch_size
+        self.grid, self._given_baseline, self.batch_size = grid, baseline, batch_size
         self._engine = self._engine_grid = None
         is_map = several_inputs.holds_labelled_map(baseline) or self._groups_are_a_map()
         self._needs_grid = is_map or (call.method.uses_cells and not self.network.packed)
@@ -96,6 +95,11 @@ class Explainer:
     def label(self) -> str:
         """Short name of the method, as the user wrote it."""
         return self.call.label
+
+    @property
+    def block_size(self) -> int:
+        """Largest number of samples computed at once; it depends on network, method and dtype alone."""
+        return self._engine.sizes[-1]
 
     def _groups_are_a_map(self) -> bool:
         groups = getattr(self.call.parameters, "groups", None)
@@ -134,7 +138,13 @@ class Explainer:
         return samples
 
     def __call__(
-        self, x: Any, *, seed: int = 0, progress: bool = False, sample_index: Sequence[int] | None = None
+        self,
+        x: Any,
+        *,
+        seed: int = 0,
+        progress: bool = False,
+        sample_index: Sequence[int] | None = None,
+        quiet: bool = False,
     ) -> xr.Dataset:
         """Explain samples.
 
@@ -150,6 +160,8 @@ class Explainer:
         sample_index : sequence of int, optional
             Index of each sample that keys its noise; 0 ... n-1 by default. Give it when x is a part
             of a larger array.
+        quiet : bool
+            Keep the status report out of the log.
 
         Returns
         -------
@@ -177,14 +189,13 @@ class Explainer:
         blocks = self._blocks(samples.values, batching.noise_keys(seed, sample_index, n), probes)
         everything = batching.joined(track(blocks, n_blocks, self.label, progress), n + probes)
         computed = {name: values[:n] for name, values in everything.items()}
-        return result.to_dataset(
-            computed,
-            samples,
-            self.label,
-            self._identity | {"seed": int(seed)},
-            self.network.final_activation,
-            batching.sensitivity(everything, n) if probes else None,
-        )
+        sensitivity = batching.sensitivity(everything, n) if probes else None
+        identity = self._identity | {"seed": int(seed)}
+        note = self.network.final_activation
+        found = result.to_dataset(computed, samples, self.label, identity, note, sensitivity)
+        if not quiet:
+            status.tell(found.attrs)
+        return found
 
     @property
     def _is_probed(self) -> bool:
@@ -251,18 +262,14 @@ class Explainer:
             (self._engine.layers(block, chosen), used)
             for block, chosen, key, used in batching.blocks(values, indices, keys, self._engine.sizes)
         ]
-        names = [name for name, _ in parts[0][0]]
-        entries = parts[0][0][0][1]
-        stacked = {
-            entry: (
-                ("layer", "sample"),
-                np.concatenate(
-                    [[layer[entry][:used] for _, layer in layers] for layers, used in parts], axis=1
-                ),
-            )
-            for entry in entries
-        }
-        return xr.Dataset(stacked, coords={"layer": names})
+        first, _ = parts[0]
+
+        def column(entry: str) -> np.ndarray:
+            blocks = [[layer[entry][:used] for _, layer in layers] for layers, used in parts]
+            return np.concatenate(blocks, axis=1)
+
+        stacked = {entry: (("layer", "sample"), column(entry)) for entry in first[0][1]}
+        return xr.Dataset(stacked, coords={"layer": [name for name, _ in first]})
 
 
 def _cells(input_shape: tuple[int, ...], grid: Grid | None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def to_dataset(
     note: str | None,
     sensitivity: float | None = None,
 ) -> xr.Dataset:
-    """Build the result of one method, and log whether its sums keep their promise.
+    """Build the result of one method.
 
     Parameters
     ----------
@@ -74,14 +74,37 @@ def to_dataset(
     if note:
         result["prediction"].attrs["long_name"] += f", before the final {note}"
     result["status"].attrs |= {"flag_values": status.FLAGS, "flag_meanings": " ".join(status.MEANINGS)}
-    result.attrs = {
-        "method": label,
-        "identities": json.dumps({label: identity}, sort_keys=True),
-        "status_report": json.dumps(
-            {label: status.report(sums, kept_promise, label, identity)}, sort_keys=True
-        ),
-    }
+    result.attrs = _attributes(label, identity, status.Tally.of(sums, kept_promise))
     return result
+
+
+def _attributes(label: str, identity: dict[str, Any], tally: status.Tally) -> dict[str, str]:
+    by_name = {
+        "identities": identity,
+        "status_report": status.report(tally, identity),
+        "status_numbers": tally.to_json(),
+    }
+    return {"method": label} | {name: json.dumps({label: v}, sort_keys=True) for name, v in by_name.items()}
+
+
+def merged_attributes(first: Mapping[str, Any], numbers: Iterable[str]) -> dict[str, str]:
+    """Return the attributes of the result on all samples from those of results on blocks of them.
+
+    Parameters
+    ----------
+    first : mapping
+        Attributes of one of them; all are of one method by one explainer.
+    numbers : iterable of str
+        The attribute ``status_numbers`` of each.
+
+    Returns
+    -------
+    dict
+        ``method``, ``identities``, ``status_report`` and ``status_numbers``, see `status.Tally.merged`.
+    """
+    label = first["method"]
+    tallies = (status.Tally.from_json(json.loads(text)[label]) for text in numbers)
+    return _attributes(label, json.loads(first["identities"])[label], status.Tally.merged(tallies))
 
 
 def _input_long_name(variable: str) -> str:
@@ -112,7 +135,9 @@ def combine(results: Sequence[xr.Dataset]) -> xr.Dataset:
     Ledger totals of methods that keep none are NaN.
     """
     labels: list[str] = []
-    by_method: dict[str, dict[str, Any]] = {"identities": {}, "status_report": {}}
+    by_method: dict[str, dict[str, Any]] = {
+        name: {} for name in ("identities", "status_report", "status_numbers")
+    }
     for result in results:
         label = _unique(result.attrs["method"], labels)
         labels.append(label)

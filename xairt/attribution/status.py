@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -96,15 +97,103 @@ def flags(sums: Sums) -> np.ndarray:
     return np.where(np.isfinite(gap) & np.isfinite(size), found, FAIL).astype(np.int8)
 
 
-def report(sums: Sums, status: np.ndarray, label: str, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Say for a whole call how well sums keep their promise; written to the log too.
+@dataclass(frozen=True)
+class Tally:
+    """What the report of a call needs to know of its sums; those of several blocks can be merged.
+
+    Attributes
+    ----------
+    samples, ok, warn, fail : int
+        Numbers of samples, in all and of these statuses.
+    promised : bool
+        Whether the method promises anything.
+    miss : float
+        Largest finite |gap| that is not ok, relative to its `scale`; 0 where there is none.
+    not_finite : int
+        Number of sums or amounts that are not finite.
+    largest, magnitude : float
+        Largest |amount| and largest sum of |attribution|; not finite where one is not.
+    is_rounding : bool
+        Whether rounding in float32 may be the reason of every gap.
+    sensitivity : float or None
+        As of `Sums`; the largest of the blocks.
+    """
+
+    samples: int
+    ok: int
+    warn: int
+    fail: int
+    promised: bool = False
+    miss: float = 0.0
+    not_finite: int = 0
+    largest: float = 0.0
+    magnitude: float = 0.0
+    is_rounding: bool = True
+    sensitivity: float | None = None
+
+    @classmethod
+    def of(cls, sums: Sums, status: np.ndarray) -> Tally:
+        """Count and measure the sums of a call, given the status of each sample."""
+        counts = [len(status), *(int((status == flag).sum()) for flag in (OK, WARN, FAIL))]
+        if sums.gap is None:
+            return cls(*counts)
+        gap, size = np.abs(sums.gap), scale(sums.amount)
+        finite = np.isfinite(gap) & np.isfinite(size)
+        beyond = finite & (gap > OK_SHARE * size)
+        with np.errstate(divide="ignore"):
+            miss = (gap[beyond] / size[beyond]).max(initial=0.0)
+        return cls(
+            *counts,
+            promised=True,
+            miss=float(miss),
+            not_finite=int((~finite).sum()),
+            largest=float(size.max(initial=0.0)),
+            magnitude=float(np.max(sums.magnitude, initial=0.0)),
+            is_rounding=bool((gap <= LARGEST_ROUNDING * sums.magnitude).all()),
+            sensitivity=sums.sensitivity,
+        )
+
+    @classmethod
+    def merged(cls, tallies: Iterable[Tally]) -> Tally:
+        """Return the tally of all samples from those of blocks of them.
+
+        It is that of one call, except where an amount is near 0: each block judges it against the largest
+        of its own; and that every block probes its rounding, where one call does so once.
+        """
+        parts = list(tallies)
+        probed = [part.sensitivity for part in parts if part.sensitivity is not None]
+        added = {
+            n: sum(getattr(p, n) for p in parts) for n in ("samples", "ok", "warn", "fail", "not_finite")
+        }
+        greatest = {
+            n: float(np.max([getattr(p, n) for p in parts])) for n in ("miss", "largest", "magnitude")
+        }
+        return cls(
+            **added,
+            **greatest,
+            promised=all(part.promised for part in parts),
+            is_rounding=all(part.is_rounding for part in parts),
+            sensitivity=float(np.fmax.reduce(probed)) if probed else None,
+        )
+
+    @classmethod
+    def from_json(cls, numbers: Mapping[str, Any]) -> Tally:
+        """Return the tally that `to_json` has written."""
+        return cls(**{name: float(v) if isinstance(v, str) else v for name, v in numbers.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers by name; those that JSON lacks (nan, inf) as text."""
+        plain = asdict(self)
+        return {n: str(v) if isinstance(v, float) and not np.isfinite(v) else v for n, v in plain.items()}
+
+
+def report(tally: Tally, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Say how well the sums of a call, or of several blocks of samples, keep their promise.
 
     Parameters
     ----------
-    sums, status
-        Of the call, see `flags`.
-    label : str
-        Short name of the method.
+    tally : Tally
+        Of the call, or merged.
     identity : mapping
         Identity of the method: its dtype and parameters decide on the remedy.
 
@@ -114,25 +203,29 @@ def report(sums: Sums, status: np.ndarray, label: str, identity: Mapping[str, An
         ``status`` (the worst; an attribution that float32 is too coarse for is at least "warn"), ``reason``,
         and the numbers of samples ``ok``, ``warn`` and ``fail``.
     """
-    counts = {name: int((status == flag).sum()) for name, flag in zip(MEANINGS[:3], FLAGS, strict=False)}
-    if sums.gap is None:
-        return _without_promise(len(status), counts, label, identity) | counts
-    rounding = _rounding(sums) if identity.get("dtype") == "float32" else []
-    worst = max(int(status.max()), int(WARN) if rounding else int(OK))
-    missed = _missed(sums, counts)
-    remedy = [] if rounding or not missed else [_remedy(sums, identity)]
-    reason = "; ".join(missed + rounding + remedy) or f"{len(status)} samples ok"
-    log.log(logging.WARNING if worst else logging.INFO, "%s: %s", label, reason)
+    counts = {name: getattr(tally, name) for name in MEANINGS[:3]}
+    if not tally.promised:
+        return _without_promise(tally, identity) | counts
+    rounding = _rounding(tally) if identity.get("dtype") == "float32" else []
+    missed = _missed(tally)
+    remedy = [] if rounding or not missed else [_remedy(tally, identity)]
+    reason = "; ".join(missed + rounding + remedy) or f"{tally.samples} samples ok"
+    worst = FAIL if tally.fail else WARN if tally.warn or rounding else OK
     return {"status": MEANINGS[worst], "reason": reason} | counts
 
 
-def _without_promise(
-    n: int, counts: dict[str, int], label: str, identity: Mapping[str, Any]
-) -> dict[str, Any]:
+def tell(attributes: Mapping[str, Any]) -> None:
+    """Log the reports of a result, given its attributes: as a warning where a promise is missed."""
+    for label, found in json.loads(attributes["status_report"]).items():
+        if found["status"] != MEANINGS[NOT_PROMISED]:
+            level = logging.INFO if found["status"] == MEANINGS[OK] else logging.WARNING
+            log.log(level, "%s: %s", label, found["reason"])
+
+
+def _without_promise(tally: Tally, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return status and reason where no sum can be judged; values that are not finite are told anyway."""
-    if counts["fail"]:
-        reason = f"{counts['fail']} of {n} samples fail: attributions or outputs are not finite"
-        log.warning("%s: %s", label, reason)
+    if tally.fail:
+        reason = f"{tally.fail} of {tally.samples} samples fail: attributions or outputs are not finite"
         return {"status": MEANINGS[FAIL], "reason": reason}
     reason = "the method promises nothing about its sum"
     if _is_lrp(identity):
@@ -144,44 +237,36 @@ def _is_lrp(identity: Mapping[str, Any]) -> bool:
     return identity.get("method", "").startswith(("lrp.", "deep_taylor"))
 
 
-def _missed(sums: Sums, counts: dict[str, int]) -> list[str]:
+def _missed(tally: Tally) -> list[str]:
     """Return what sums miss, empty where all are ok."""
-    n = len(sums.amount)
-    parts = [f"{counts[name]} of {n} samples {name}" for name in ("warn", "fail") if counts[name]]
+    counted = ((name, getattr(tally, name)) for name in ("warn", "fail"))
+    parts = [f"{count} of {tally.samples} samples {name}" for name, count in counted if count]
     if not parts:
         return []
-    size = scale(sums.amount)
-    finite = np.isfinite(sums.gap) & np.isfinite(size)
-    beyond = finite & (np.abs(sums.gap) > OK_SHARE * size)
-    found = []
-    if beyond.any():
-        with np.errstate(divide="ignore"):
-            worst = (np.abs(sums.gap[beyond]) / size[beyond]).max()
-        found.append(f"the sum misses its promise by up to {_percent(worst)}")
-    if not finite.all():
-        found.append(f"{int((~finite).sum())} sums or outputs are not finite")
+    found = [f"the sum misses its promise by up to {_percent(tally.miss)}"] if tally.miss else []
+    if tally.not_finite:
+        found.append(f"{tally.not_finite} sums or outputs are not finite")
     return [f"{' and '.join(parts)}: {' and '.join(found)}"]
 
 
-def _rounding(sums: Sums) -> list[str]:
+def _rounding(tally: Tally) -> list[str]:
     """Return why float32 is too coarse, empty where it is not."""
-    largest = scale(sums.amount).max(initial=0.0)
     found = []
-    if largest and np.isfinite(sums.magnitude).all() and np.isfinite(largest):
-        times = sums.magnitude.max() / largest
+    if tally.largest and np.isfinite(tally.magnitude) and np.isfinite(tally.largest):
+        times = tally.magnitude / tally.largest
         if times > LARGEST_AMPLIFICATION:
             found.append(f"relevance of up to {times:.1g} times the largest output cancels")
-    if sums.sensitivity is not None and sums.sensitivity > LARGEST_SENSITIVITY:
-        found.append(f"the last digit of x changes the attribution by {_percent(sums.sensitivity)}")
+    if tally.sensitivity is not None and tally.sensitivity > LARGEST_SENSITIVITY:
+        found.append(f"the last digit of x changes the attribution by {_percent(tally.sensitivity)}")
     return [f"ill-conditioned in float32: {' and '.join(found)}; use dtype='float64'"] if found else []
 
 
-def _remedy(sums: Sums, identity: Mapping[str, Any]) -> str:
+def _remedy(tally: Tally, identity: Mapping[str, Any]) -> str:
     finer = [name for name in FINER if name in identity.get("parameters", {})]
     if finer:
         return f"use more {finer[0]}"
     native32 = identity.get("dtype") == "float32" and identity.get("engine") == "native"
-    if native32 and (np.abs(sums.gap) <= LARGEST_ROUNDING * sums.magnitude).all():
+    if native32 and tally.is_rounding:
         return "try dtype='float64'"
     if identity.get("convention"):
         return f"convention '{identity['convention']}' may be the reason; compare without it"

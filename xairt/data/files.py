@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +112,7 @@ def read_array(
         If the file is missing, truncated, of another kind, pickled, holds several variables while none is
         chosen, or lacks the variable or dimension asked for.
     """
-    source = _existing_file(path)
+    source = existing_file(path)
     suffix = source.suffix.lower()
     if suffix in NETCDF_SUFFIXES:
         return _read_netcdf_variable(source, variable, select)
@@ -139,13 +139,31 @@ def read_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
     DataError
         If the file is missing, truncated or not netCDF.
     """
-    source = _existing_file(path)
+    source = existing_file(path)
     if source.suffix.lower() in (".npz", ".npy"):
         raise DataError(
             f"{source}: a numpy file, where a netCDF file is needed; write it as netCDF with coordinates"
         )
-    with _open_netcdf(source) as dataset:
-        return _load(dataset, source)
+    with open_netcdf(source) as dataset:
+        return loaded(dataset, source)
+
+
+def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the global attributes of a netCDF file, and none of its arrays.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, truncated or not netCDF.
+    """
+    from netCDF4 import Dataset
+
+    source = existing_file(path)
+    try:
+        with Dataset(source) as dataset:
+            return {name: dataset.getncattr(name) for name in dataset.ncattrs()}
+    except (OSError, RuntimeError) as error:
+        raise _damaged(source, "netCDF", error) from error
 
 
 def write_dataset(
@@ -174,26 +192,62 @@ def write_dataset(
     DataError
         If the file cannot be written.
     """
+    ready = with_cf_attributes(dataset)
+    ready.attrs = file_attributes(dataset.attrs, title, history)
+    target = Path(path)
+    with atomic_write(target) as temporary:
+        save_netcdf(ready, temporary, encodings(ready))
+    return target
+
+
+def with_cf_attributes(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a shallow copy whose variables have attributes that netCDF can hold, and CF's for lat and lon."""
     ready = dataset.copy(deep=False)
     for name, variable in ready.variables.items():
         variable.attrs = {**_COORDINATES.get(str(name), {}), **_netcdf_attributes(variable.attrs)}
+    return ready
+
+
+def file_attributes(attributes: Mapping[Any, Any], title: str, history: str | None) -> dict[str, Any]:
+    """Return the attributes of a file: those given, as netCDF can hold them, and what CF and provenance ask for.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the dataset. A ``source`` or ``provenance`` of its own is kept, an older ``history`` stands above.
+    title, history
+        As of `write_dataset`.
+
+    Returns
+    -------
+    dict
+    """
     stamp = f"{utc_time()}: {history or f'written by xairt {__version__}'}"
-    earlier = [str(dataset.attrs["history"])] if dataset.attrs.get("history") else []
-    ready.attrs = {
+    earlier = [str(attributes["history"])] if attributes.get("history") else []
+    return {
         "source": f"xairt {__version__}",
         "provenance": json.dumps(provenance(), sort_keys=True),
-        **_netcdf_attributes(dataset.attrs),
+        **_netcdf_attributes(attributes),
         "Conventions": CONVENTIONS,
         "title": title,
         "history": "\n".join([*earlier, stamp]),
     }
-    encoding = {
-        str(name): _encoding(str(name), variable, ready) for name, variable in ready.variables.items()
+
+
+def encodings(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Return how each variable is stored: numbers compressed, coordinates without a fill value."""
+    return {
+        str(name): _encoding(str(name), variable, dataset) for name, variable in dataset.variables.items()
     }
-    target = Path(path)
-    with atomic_write(target) as temporary:
-        ready.drop_encoding().to_netcdf(temporary, format="NETCDF4", engine="netcdf4", encoding=encoding)
-    return target
+
+
+def save_netcdf(
+    dataset: xr.Dataset, path: Path, encoding: Mapping[str, Mapping[str, Any]], unlimited: Sequence[str] = ()
+) -> None:
+    """Write a Dataset as netCDF-4, stored as `encoding` says and not as it was stored where it came from."""
+    dataset.drop_encoding().to_netcdf(
+        path, format="NETCDF4", engine="netcdf4", encoding=encoding, unlimited_dims=unlimited
+    )
 
 
 def _encoding(name: str, variable: xr.Variable, dataset: xr.Dataset) -> dict[str, Any]:
@@ -235,7 +289,8 @@ def _json_value(value: Any) -> Any:
     return str(value)
 
 
-def _existing_file(path: str | os.PathLike[str]) -> Path:
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """Return a path that is a file; `DataError` if it is none."""
     source = Path(path)
     if source.is_file():
         return source
@@ -248,7 +303,14 @@ def _damaged(source: Path, kind: str, error: BaseException) -> DataError:
     return DataError(f"{source}: damaged or not a {kind} file ({reason}); fetch or write it again")
 
 
-def _open_netcdf(source: Path) -> xr.Dataset:
+def open_netcdf(source: Path) -> xr.Dataset:
+    """Open a netCDF file; nothing but its header and index coordinates is read.
+
+    Raises
+    ------
+    DataError
+        If it is damaged or no netCDF file.
+    """
     import xarray as xr
 
     try:
@@ -257,7 +319,8 @@ def _open_netcdf(source: Path) -> xr.Dataset:
         raise _damaged(source, "netCDF", error) from error
 
 
-def _load(data: Any, source: Path) -> Any:
+def loaded(data: Any, source: Path) -> Any:
+    """Read a Dataset or DataArray of an open file into memory; `DataError` if the file is damaged."""
     try:
         return data.load()
     except (OSError, RuntimeError, ValueError) as error:
@@ -267,11 +330,21 @@ def _load(data: Any, source: Path) -> Any:
 def _read_netcdf_variable(
     source: Path, variable: str | None, select: Mapping[str, int | slice] | None
 ) -> xr.DataArray:
-    with _open_netcdf(source) as dataset:
-        choices = [str(name) for name in dataset.data_vars]
-        known = [*choices, *map(str, dataset.coords)] if variable else choices
-        array = dataset[_choose(source, variable, choices, known)]
-        return _load(_selected(array, select, source), source)
+    with open_netcdf(source) as dataset:
+        return loaded(_selected(variable_of(dataset, variable, source), select, source), source)
+
+
+def variable_of(dataset: xr.Dataset, variable: str | None, source: Path) -> xr.DataArray:
+    """Return a variable of an open file, the only one for None.
+
+    Raises
+    ------
+    DataError
+        If there is none of this name, or not exactly one to choose.
+    """
+    choices = [str(name) for name in dataset.data_vars]
+    known = [*choices, *map(str, dataset.coords)] if variable else choices
+    return dataset[_choose(source, variable, choices, known)]
 
 
 def _read_npz(source: Path, variable: str | None) -> tuple[np.ndarray, str]:

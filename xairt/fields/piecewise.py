@@ -156,6 +156,32 @@ class PiecewiseLinear:
             result[rows] = self._integrals(values[rows].astype(np.float64)).sum(axis=1)
         return result.reshape(np.shape(x)[:-1])
 
+    def contribution_and_output(self, x: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+        """Return `contribution` and `output` in the time of one of them.
+
+        Parameters
+        ----------
+        x : (..., n)
+
+        Returns
+        -------
+        contribution : numpy.ndarray
+            (..., n) in the precision of x.
+        output : numpy.ndarray
+            (...), float64.
+
+        Raises
+        ------
+        DataError
+            If x does not have n cells.
+        """
+        values = self._checked(x)
+        result, total = np.empty_like(values), np.empty(len(values))
+        for rows in _row_blocks(values):
+            integrals = self._integrals(values[rows].astype(np.float64))
+            result[rows], total[rows] = integrals, integrals.sum(axis=1)
+        return result.reshape(np.shape(x)), total.reshape(np.shape(x)[:-1])
+
     @property
     def _divisor(self) -> int:
         return self.n_cells if self.divide else 1

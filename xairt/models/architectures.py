@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,7 +15,7 @@ SMERF_FILTERS = {"simple": ((32, 64, 64), 1), "complex": ((64, 128, 256, 64), 2)
 """Filters of the convolutions, and the number of hidden dense layers."""
 
 
-def mamalakis2022(n_inputs: int, seed: int) -> tf.keras.Model:
+def mamalakis2022(n_inputs: int, seed: int, units: Sequence[int] = MAMALAKIS2022_UNITS) -> tf.keras.Model:
     """Return the regression network of the SST benchmark, with its initial weights.
 
     Dense layers of 512, 256, 128, 64, 32 and 16 units with bias and ReLU, then one output without bias.
@@ -25,6 +27,8 @@ def mamalakis2022(n_inputs: int, seed: int) -> tf.keras.Model:
         Number D of ocean cells.
     seed : int
         Not negative; the same seed gives the same weights. Global random state is left alone.
+    units : sequence of int
+        Units of the hidden layers, from the input, in place of the paper's.
 
     Returns
     -------
@@ -34,20 +38,22 @@ def mamalakis2022(n_inputs: int, seed: int) -> tf.keras.Model:
     Raises
     ------
     ModelError
-        If ``n_inputs`` is not positive or ``seed`` is negative.
+        If ``n_inputs`` is not positive, ``seed`` is negative, or there is no hidden layer.
 
     References
     ----------
     Mamalakis, Ebert-Uphoff and Barnes (2022), doi:10.1017/eds.2022.7, and its program.
     """
-    seeds = iter(_layer_seeds(n_inputs, seed, 2 * len(MAMALAKIS2022_UNITS) + 1))
+    if not units or min(units) < 1:
+        raise ModelError(f"units={tuple(units)}: give at least one hidden layer of one unit or more")
+    seeds = iter(_layer_seeds(n_inputs, seed, 2 * len(units) + 1))
     he_normal, layers = tf.keras.initializers.HeNormal, tf.keras.layers
     narrow = tf.keras.initializers.RandomNormal(stddev=1.0 / n_inputs, seed=next(seeds))
     model = tf.keras.Sequential([layers.Input((n_inputs,))], name="mamalakis2022")
-    model.add(layers.Dense(MAMALAKIS2022_UNITS[0], "relu", kernel_initializer=narrow))
-    for units in MAMALAKIS2022_UNITS[1:]:
+    model.add(layers.Dense(units[0], "relu", kernel_initializer=narrow))
+    for count in units[1:]:
         kernel, bias = he_normal(seed=next(seeds)), he_normal(seed=next(seeds))
-        model.add(layers.Dense(units, "relu", kernel_initializer=kernel, bias_initializer=bias))
+        model.add(layers.Dense(count, "relu", kernel_initializer=kernel, bias_initializer=bias))
     model.add(layers.Dense(1, use_bias=False, kernel_initializer=he_normal(seed=next(seeds))))
     return model
 

@@ -85,8 +85,15 @@ def _fitting(word: str, width: int) -> list[str]:
     return [part[i : i + width] for part in parts for i in range(0, len(part), width)]
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = SAVE_DPI) -> Path:
     """Write a figure atomically, in the format that the suffix names (png, pdf, svg, ...).
+
+    Parameters
+    ----------
+    figure : Figure
+    path : file to write or replace
+    dpi : int
+        Resolution of pixels, dots per inch.
 
     Returns
     -------
@@ -105,5 +112,5 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
             f"{target}: '{target.suffix}' is not a figure format; use one of {', '.join(formats)}"
         )
     with atomic_write(target) as temporary:
-        figure.savefig(temporary, dpi=SAVE_DPI)
+        figure.savefig(temporary, dpi=dpi)
     return target

@@ -1,0 +1,60 @@
+"""Figures of scores: what is drawn are the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xairt.errors import DataError
+from xairt.plots import Curve, curves, histograms
+
+
+def heights(ax, line: int = 0) -> np.ndarray:
+    """Return the height of every bin of a stepped histogram."""
+    return ax.patches[line].get_xy()[1:-1:2, 1]
+
+
+def test_a_histogram_shows_shares_and_counts_what_is_beyond_or_missing():
+    values = [-2.0, -0.9, 0.1, 0.1, 5.0, np.nan]
+    ax = histograms({"lrp.z": {"n10": values}}, limits=(-1, 1), bins=4).axes[0]
+    np.testing.assert_allclose(heights(ax), [0.4, 0, 0.4, 0.2])
+    assert ax.get_xlim() == (-1, 1)
+    assert ax.texts[0].get_text() == "n10: 1 of 6 missing"
+
+
+def test_a_panel_without_any_value_says_so():
+    axes = histograms({"a": {"n10": [np.nan, np.nan]}, "b": {"n10": [0.0]}}, limits=(-1, 1)).axes
+    assert axes[0].texts[0].get_text() == "n10: 2 of 2 missing"
+    assert not axes[0].patches
+    assert axes[1].texts[0].get_text() == ""
+
+
+def test_a_case_has_one_colour_in_all_panels():
+    panels = {"a": {"n10": [0.1], "n20": [0.2]}, "b": {"n20": [0.3]}}
+    first, second = histograms(panels, limits=(-1, 1)).axes
+    assert first.patches[1].get_edgecolor() == second.patches[0].get_edgecolor()
+    assert first.patches[0].get_edgecolor() != second.patches[0].get_edgecolor()
+
+
+def test_curves_have_their_points_and_ranges():
+    lines = {"r": Curve([10, 100], [0.1, 0.2], [0.0, 0.1], [0.3, 0.4]), "R2": Curve([10, 100], [0.5, np.nan])}
+    ax = curves(lines, xlabel="n", ylabel="r", logarithmic=True, dashed=["R2"]).axes[0]
+    drawn = {line.get_label(): line for line in ax.lines}
+    np.testing.assert_array_equal(drawn["r"].get_data(), [[10, 100], [0.1, 0.2]])
+    (ranges,) = ax.collections
+    np.testing.assert_array_equal([s[:, 1] for s in ranges.get_segments()], [[0.0, 0.3], [0.1, 0.4]])
+    assert (drawn["R2"].get_linestyle(), drawn["r"].get_linestyle()) == ("--", "-")
+    assert ax.get_xscale() == "log"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "100"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda: histograms({}, limits=(0, 1)), "histograms: nothing to draw"),
+        (lambda: curves({}, xlabel="x", ylabel="y"), "curves: nothing to draw"),
+    ],
+)
+def test_nothing_to_draw_is_refused(draw, words):
+    with pytest.raises(DataError, match=words):
+        draw()

@@ -1,0 +1,213 @@
+"""The figures of a run: maps, distributions of scores, learning curve, known functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from xairt import fields
+from xairt.benchmarks.sstanom.scoring import CORRELATIONS
+from xairt.benchmarks.sstanom.stages import DATA, NETWORK, explain, grid_of
+from xairt.data.files import read_array, read_dataset
+from xairt.runs import Case, Run
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+PAPER_LIMITS, PAPER_BINS = (-0.5, 1.0), 50
+"""Axis and bins of the paper's histograms."""
+
+MOST_MAPS = 4
+SHOWN_ANOMALIES = (-3.0, 3.0)
+
+
+def figures(run: Run, output: Path) -> None:
+    """Draw the figures of a run over all cases that were scored.
+
+    Writes ``maps-<case>.png`` (true contribution and attributions of shown samples), ``histograms.png``
+    (Pearson's r of every sample), ``learning-curve.png`` (mean r and R2 by number of samples) and
+    ``cell-functions.png``.
+
+    Parameters
+    ----------
+    run : Run
+    output : Path
+        Folder of the figures.
+    """
+    from xairt.plots.style import save_figure
+
+    scores = run.scores
+    scored = set(scores["case"])
+    cases = {name: case for name, case in run.cases.items() if name in scored}
+    if not cases:
+        return
+    drawn = {f"maps-{name}": attribution_maps(case) for name, case in cases.items()}
+    drawn["histograms"] = score_histograms(cases)
+    drawn["learning-curve"] = learning_curve(scores, {n: c.config.n_samples for n, c in cases.items()})
+    drawn["cell-functions"] = cell_functions(next(iter(cases.values())))
+    for name, figure in drawn.items():
+        save_figure(figure, output / f"{name}.png", run.config.dpi)
+
+
+def attribution_maps(case: Case) -> Figure:
+    """Draw true contribution and attributions of the shown samples of a case, with r in the titles.
+
+    Parameters
+    ----------
+    case : Case
+        With data and attributions.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from xairt.plots.maps import maps
+
+    config, explanations = case.config, {e.name: e for e in explain(case)}
+    shown = [name for name in config.shown_methods if name in explanations]
+    chosen = [explanations[name] for name in shown or list(explanations)[:MOST_MAPS]]
+    first, count = chosen[0].first, chosen[0].last - chosen[0].first
+    positions = [i for i in config.shown_samples if i < count] or [0]
+    attributions = {e.name: _samples(case, e.file, "attribution", positions, 0) for e in chosen}
+    truth = _samples(case, DATA, "truth", positions, first)
+    attributions = {name: maps_.assign_coords(sample=truth["sample"]) for name, maps_ in attributions.items()}
+    title = f"{case.name}: true contribution of each ocean cell, attributions, and r between them"
+    return maps(attributions, truth, samples=range(len(positions)), share="panel", title=title)
+
+
+def score_histograms(cases: Mapping[str, Case]) -> Figure:
+    """Draw the distribution of Pearson's r over samples, for every method and truth, a line for each case.
+
+    Parameters
+    ----------
+    cases : mapping
+        Scored cases by name.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Bins and axis as in the paper; lower values are counted in the first bin.
+    """
+    from xairt.plots.distributions import histograms
+
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for name, case in cases.items():
+        stored = read_dataset(case.read(CORRELATIONS))
+        for i, metric in enumerate(stored["metric"].values.astype(str)):
+            measure, _, truth = metric.partition(".")
+            if measure == "pearson":
+                title = f"{stored['label'].values[i]} - {truth.replace('_', ' ')}"
+                panels.setdefault(title, {})[name] = stored["score"].values[i]
+    return histograms(panels, limits=PAPER_LIMITS, bins=PAPER_BINS, xlabel="Pearson's r with the truth")
+
+
+def learning_curve(scores: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:
+    """Draw mean Pearson's r of every method, and R2 of the network, by number of samples.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Scores of a run.
+    sizes : mapping
+        Case -> number of samples.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Bars reach from the 5th to the 95th percentile of the samples.
+    """
+    from xairt.plots.distributions import Curve, curves
+
+    lines: dict[str, Curve] = {}
+    r2 = "R2 of the network"
+    rows = scores[scores["metric"].str.startswith("pearson.")]
+    for (label, metric), group in rows.groupby(["label", "metric"], sort=False):
+        table = group.pivot(index="case", columns="statistic", values="value").loc[
+            lambda t: _by_size(t, sizes)
+        ]
+        x = [sizes[case] for case in table.index]
+        name = f"{label} - {metric.partition('.')[2].replace('_', ' ')}"
+        lines[name] = Curve(x, table["mean"], table["p05"], table["p95"])
+    network = scores[(scores["label"] == NETWORK) & (scores["metric"] == "r2")].set_index("case")["value"]
+    network = network.loc[_by_size(network, sizes)]
+    lines[r2] = Curve([sizes[case] for case in network.index], network)
+    return curves(
+        lines,
+        xlabel="number of samples, test set included",
+        ylabel="mean Pearson's r with the truth; R2",
+        logarithmic=True,
+        dashed=[r2],
+    )
+
+
+def cell_functions(case: Case) -> Figure:
+    """Draw the known functions of the shown cells: contribution by anomaly, breakpoints marked.
+
+    Parameters
+    ----------
+    case : Case
+        With data.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from xairt.plots.distributions import panels_for
+    from xairt.plots.style import LABEL_SIZE
+
+    data = case.read(DATA)
+    grid, function = grid_of(data), known_function(data)
+    cells = list(dict.fromkeys(grid.nearest(*place) for place in case.config.shown_cells))
+    figure, axes = panels_for(["lat {:g}, lon {:g}".format(*grid.cell(cell)) for cell in cells])
+    anomaly = np.linspace(*SHOWN_ANOMALIES, 601)
+    lines = function.contribution(np.repeat(anomaly[:, np.newaxis], grid.n_valid, axis=1))
+    for ax, cell in zip(axes, cells, strict=True):
+        marks = function.breakpoints[cell]
+        marks = marks[(marks >= anomaly[0]) & (marks <= anomaly[-1])]
+        ax.plot(anomaly, lines[:, cell], linewidth=1.2)
+        ax.plot(marks, np.interp(marks, anomaly, lines[:, cell]), "o", markersize=3, color="black")
+        ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
+        ax.set_xlabel("standardised SST anomaly", fontsize=LABEL_SIZE)
+        ax.set_ylabel("contribution", fontsize=LABEL_SIZE)
+    return figure
+
+
+def known_function(data: Path) -> fields.PiecewiseLinear:
+    """Return the known function of the ocean cells that a file of data holds.
+
+    Parameters
+    ----------
+    data : Path
+        What `stages.generate` wrote.
+
+    Returns
+    -------
+    fields.PiecewiseLinear
+        Its slopes are divided by the number of cells.
+    """
+    grid, stored = grid_of(data), read_array(data, "piece_slopes")
+    slopes = stored.values[..., grid.mask].T
+    breakpoints = np.empty((grid.n_valid, 0))
+    if slopes.shape[1] > 1:
+        breakpoints = read_array(data, "breakpoints").values[..., grid.mask].T
+    return fields.PiecewiseLinear(breakpoints, slopes, divide=False)
+
+
+def _samples(case: Case, file: str, variable: str, positions: list[int], first: int) -> xr.DataArray:
+    """Read maps at positions counted from a first one, labelled by their place in the data."""
+    import xarray as xr
+
+    path = case.read(file)
+    found = [
+        read_array(path, variable, select={"sample": slice(first + i, first + i + 1)}) for i in positions
+    ]
+    return xr.concat(found, "sample").assign_coords(sample=[first + i for i in positions])
+
+
+def _by_size(table: pd.DataFrame | pd.Series, sizes: Mapping[str, int]) -> list[str]:
+    return sorted((case for case in table.index if case in sizes), key=sizes.__getitem__)

@@ -1,0 +1,139 @@
+"""Settings, cases and presets of the SST anomaly benchmark."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from xairt.errors import MethodError
+from xairt.runs import RunConfig, Sweep, setting
+
+PAPER_METHODS = (
+    "gradient",
+    "smoothgrad",
+    "input_t_gradient",
+    "integrated_gradients",
+    "lrp.z",
+    "lrp.alpha_1_beta_0",
+    "deep_taylor",
+    "occlusion",
+)
+"""Methods of Mamalakis et al. (2022)."""
+
+FURTHER_METHODS = ("deeplift.rescale", "shap.deep")
+CONTROLS = ("random", "input")
+METHODS = (*PAPER_METHODS, *FURTHER_METHODS, *CONTROLS)
+
+PROGRAM_OF_THE_PAPER = (
+    'lrp.alpha_1_beta_0(bias="innvestigate")',
+    'integrated_gradients(quadrature="innvestigate")',
+)
+"""Methods as the paper's program computes them, where that differs from their definition."""
+
+Place = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-360, le=360)]]
+
+
+class SSTAnomalySettings(RunConfig):
+    """Settings of the SST anomaly benchmark; the defaults are the paper's but for the number of samples."""
+
+    n_samples: Sweep[Annotated[int, Field(ge=20)]] = setting(
+        "generate", (100_000,), description="maps drawn, test set included, at least 20; one case for each"
+    )
+    seed: int = setting(
+        "generate", 0, description="seed of maps, known function, initial weights, order and noise", ge=0
+    )
+    n_breakpoints: int = setting(
+        "generate", 5, description="breakpoints of each cell's function, 0 among them; 0: linear", ge=0, le=50
+    )
+    test_share: float = setting(
+        "train", 0.1, description="share of the maps, the last ones, kept for testing", gt=0, le=0.5
+    )
+    hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = setting(
+        "train",
+        (512, 256, 128, 64, 32, 16),
+        description="neurons of the network's hidden dense layers, from the input",
+        min_length=1,
+    )
+    epochs: int = setting("train", 50, description="passes over the training maps", ge=1)
+    batch_size: int = setting("train", 32, description="maps per training step", ge=1)
+    learning_rate: float = setting("train", 0.02, description="step of gradient descent", gt=0, le=10)
+    linear_epochs: int = setting(
+        "train", 10, description="passes over the training maps of the linear control model", ge=1
+    )
+    linear_learning_rate: float = setting(
+        "train", 0.001, description="step of gradient descent of the linear control model", gt=0, le=10
+    )
+    n_explained: int = setting(
+        "explain", 1000, description="maps explained, the first of the test set; at most all of it", ge=1
+    )
+    methods: tuple[str, ...] = setting(
+        "explain",
+        METHODS,
+        description="methods, with parameters where not the defaults, as of xairt.explainer",
+        min_length=1,
+    )
+    minimum_r2: float = setting(
+        "score", 0.9, description="R2 on the test set below which the network is reported as inaccurate", le=1
+    )
+    dpi: int = setting("figures", 150, description="resolution of the figures, dots per inch", ge=30, le=1200)
+    shown_samples: tuple[Annotated[int, Field(ge=0)], ...] = setting(
+        "figures", (0, 1), description="explained maps that are drawn, counted from 0", min_length=1
+    )
+    shown_methods: tuple[str, ...] = setting(
+        "figures",
+        ("lrp.z", "lrp.alpha_1_beta_0", "integrated_gradients", "gradient"),
+        description="methods whose maps are drawn; where none of them is explained, the first four that are",
+    )
+    shown_cells: tuple[Place, ...] = setting(
+        "figures",
+        ((0, 210), (0, 150), (40, 170), (40, 330), (0, 60), (-50, 20)),
+        description="(latitude, longitude) in degrees; the known functions of the nearest cells are drawn",
+        min_length=1,
+    )
+
+    @field_validator("methods", "shown_methods", mode="before")
+    @classmethod
+    def _one_or_several(cls, methods: Any) -> Any:
+        return (methods,) if isinstance(methods, str) else methods
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        from xairt.attribution.registry import resolve
+
+        for method in methods:
+            try:
+                resolve(method)
+            except MethodError as error:
+                raise ValueError(str(error)) from None
+        if len(set(methods)) < len(methods):
+            raise ValueError("a method stands there twice; name each once")
+        return methods
+
+
+PRESET_SETTINGS: dict[str, dict[str, Any]] = {
+    "quick": {
+        "n_samples": (2_000, 40_000),
+        "epochs": 15,
+        "n_explained": 100,
+        "dpi": 100,
+    },
+    "standard": {},
+    "paper": {
+        "n_samples": (1_000_000,),
+        "n_explained": 100_000,
+        "methods": (*METHODS, *PROGRAM_OF_THE_PAPER),
+    },
+}
+
+
+def cases(settings: SSTAnomalySettings) -> dict[str, dict[str, int]]:
+    """Return one case for each number of samples, from few to many.
+
+    Examples
+    --------
+    >>> cases(SSTAnomalySettings(n_samples=(100, 50)))
+    {'n50': {'n_samples': 50}, 'n100': {'n_samples': 100}}
+    """
+    return {f"n{n}": {"n_samples": n} for n in sorted(settings.n_samples)}

@@ -1,0 +1,170 @@
+"""Figures of scores: their distribution over samples, and how they change from case to case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike, NDArray
+
+from xairt.errors import DataError
+from xairt.plots.style import LABEL_SIZE, TICK_SIZE, TITLE_SIZE, new_figure, wrap_label
+
+_PANEL_WIDTH, _PANEL_HEIGHT, _COLUMNS = 2.7, 2.0, 4
+_TITLE_CHARACTERS = 32
+
+MOST_NAMED = 8
+"""Values of a logarithmic axis that are all named."""
+
+
+class Curve(NamedTuple):
+    """One line of a diagram: values at x, and the range around each, where there is one."""
+
+    x: ArrayLike
+    y: ArrayLike
+    low: ArrayLike | None = None
+    high: ArrayLike | None = None
+
+
+def histograms(
+    panels: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    limits: tuple[float, float],
+    bins: int = 50,
+    xlabel: str = "score",
+) -> Figure:
+    """Draw distributions, one panel for each method and one line for each case.
+
+    Parameters
+    ----------
+    panels : mapping
+        Title of a panel -> name of a line -> values (samples,). NaN is left out, and counted in the panel.
+    limits : (float, float)
+        Range of the axis; values beyond are counted in the outermost bins.
+    bins : int
+        Number of bins.
+    xlabel : str
+        What the values are.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Axes panel by panel.
+
+    Raises
+    ------
+    DataError
+        If there is no panel.
+    """
+    if not panels:
+        raise DataError("histograms: nothing to draw; give one panel or more")
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    colours = dict(zip(names, _colours(len(names)), strict=True))
+    figure, axes = panels_for(list(panels))
+    edges = np.linspace(*limits, bins + 1)
+    for ax, lines in zip(axes, panels.values(), strict=True):
+        missing = []
+        for name, values in lines.items():
+            scores = np.asarray(values, np.float64)
+            there = scores[np.isfinite(scores)]
+            if there.size:
+                weights = np.full(there.size, 1 / there.size)
+                ax.hist(np.clip(there, *limits), edges, weights=weights, histtype="step", color=colours[name])
+            if there.size < scores.size:
+                missing.append(f"{name}: {scores.size - there.size} of {scores.size} missing")
+        ax.text(0.03, 0.97, "\n".join(missing), fontsize=TICK_SIZE, va="top", transform=ax.transAxes)
+        ax.set_xlim(*limits)
+        ax.axvline(0, color="0.7", linewidth=0.6, zorder=0)
+        ax.set_xlabel(xlabel, fontsize=LABEL_SIZE)
+        ax.set_ylabel("share of samples", fontsize=LABEL_SIZE)
+    handles = [Line2D([], [], color=colours[name], label=name) for name in names]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 6), fontsize=LABEL_SIZE)
+    return figure
+
+
+def curves(
+    lines: Mapping[str, Curve],
+    *,
+    xlabel: str,
+    ylabel: str,
+    logarithmic: bool = False,
+    dashed: Sequence[str] = (),
+) -> Figure:
+    """Draw how values change along x, with their range as a bar.
+
+    Parameters
+    ----------
+    lines : mapping
+        Name -> `Curve`. NaN leaves a gap.
+    xlabel, ylabel : str
+        Words of the axes.
+    logarithmic : bool
+        Whether x is drawn on a logarithmic axis.
+    dashed : sequence of str
+        Names of lines to set apart.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If there is no line.
+    """
+    if not lines:
+        raise DataError("curves: nothing to draw; give one line or more")
+    figure = new_figure()
+    figure.set_size_inches(8.0, max(4.0, 1.0 + 0.2 * len(lines)))
+    ax = figure.add_subplot()
+    for (name, curve), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+        x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
+        style = {"color": colour, "label": name, "linestyle": "--" if name in dashed else "-"}
+        ax.plot(x, y, marker="o", markersize=3, linewidth=1.2, **style)
+        if curve.low is not None and curve.high is not None:
+            ax.vlines(
+                x, np.asarray(curve.low), np.asarray(curve.high), color=colour, linewidth=0.8, alpha=0.4
+            )
+    if logarithmic:
+        _logarithmic(
+            ax, np.unique(np.concatenate([np.asarray(curve.x, np.float64) for curve in lines.values()]))
+        )
+    ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
+    ax.set_xlabel(xlabel, fontsize=LABEL_SIZE)
+    ax.set_ylabel(ylabel, fontsize=LABEL_SIZE)
+    ax.tick_params(labelsize=TICK_SIZE)
+    figure.legend(loc="outside right upper", fontsize=LABEL_SIZE)
+    return figure
+
+
+def _logarithmic(ax: Axes, x: NDArray[np.float64]) -> None:
+    """Make x logarithmic, and name its values where they are few."""
+    ax.set_xscale("log")
+    if len(x) <= MOST_NAMED:
+        ax.set_xticks(x, [f"{value:,.10g}" for value in x])
+        ax.set_xticks([], minor=True)
+
+
+def panels_for(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with one small panel for each title, four in a row."""
+    columns = min(len(titles), _COLUMNS)
+    rows = -(-len(titles) // columns)
+    figure = new_figure()
+    figure.set_size_inches(max(4.0, _PANEL_WIDTH * columns), _PANEL_HEIGHT * rows + 0.4)
+    axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(titles))]
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(wrap_label(title, _TITLE_CHARACTERS), fontsize=TITLE_SIZE)
+        ax.tick_params(labelsize=TICK_SIZE)
+    return figure, axes
+
+
+def _colours(count: int) -> list[tuple[float, float, float]]:
+    """Return colours that can be told apart, also by most who see few colours."""
+    few, many = matplotlib.colormaps["tab10"].colors, matplotlib.colormaps["tab20"].colors
+    palette = few if count <= len(few) else many
+    return [palette[i % len(palette)] for i in range(count)]

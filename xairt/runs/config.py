@@ -1,0 +1,164 @@
+"""What a run computes: frozen settings, each with the first stage that it changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from xairt.attribution.parameters import Parameters, one_line
+from xairt.errors import DataError
+
+STAGES = ("generate", "train", "explain", "score", "figures")
+"""The stages of a run in their order; a benchmark may leave out any of them."""
+
+T = TypeVar("T")
+
+Sweep = Annotated[
+    tuple[T, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
+]
+"""Type of a setting whose values make one case each: ``Sweep[int]`` takes ``1000`` and ``[1000, 10000]``.
+
+Bounds of the values stand in their type: ``Sweep[pydantic.PositiveInt]``.
+"""
+
+
+def setting(stage: str, default: Any, *, description: str, **bounds: Any) -> Any:
+    """Declare a setting of a benchmark.
+
+    Parameters
+    ----------
+    stage : str
+        The first stage that reads it, one of `STAGES`. A change redoes that stage and what follows; an
+        earlier stage cannot read it.
+    default : value
+    description : str
+        One line with the unit.
+    **bounds
+        Limits as of `pydantic.Field`: ge, gt, le, lt, min_length ...
+
+    Raises
+    ------
+    ValueError
+        If there is no such stage.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"setting of stage '{stage}': stages are {', '.join(STAGES)}")
+    return Field(default, description=description, json_schema_extra={"stage": stage}, **bounds)
+
+
+class RunConfig(Parameters):
+    """Base of every benchmark's settings: frozen, closed against unknown names.
+
+    Examples
+    --------
+    >>> class Toy(RunConfig):
+    ...     n_samples: Sweep[int] = setting("generate", 100, description="samples, one case for each number")
+    >>> Toy.checked("toy", {"n_samples": [10, 20]}).n_samples
+    (10, 20)
+    >>> Toy.stage_of("n_samples")
+    'generate'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def stage_of(cls, name: str) -> str:
+        """Return the first stage that reads a setting; `generate` where it was declared without one."""
+        extra = cls.model_fields[name].json_schema_extra
+        return extra["stage"] if isinstance(extra, Mapping) and "stage" in extra else STAGES[0]
+
+    @classmethod
+    def visible(cls, stage: str) -> tuple[str, ...]:
+        """Return the names of the settings that a stage may read."""
+        last = STAGES.index(stage)
+        return tuple(name for name in cls.model_fields if STAGES.index(cls.stage_of(name)) <= last)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as lists, numbers and text, as they are stored."""
+        return self.model_dump(mode="json")
+
+    def changed(self, benchmark: str, given: Mapping[str, Any]) -> Self:
+        """Return these settings with others in place of some, checked anew."""
+        return type(self).checked(benchmark, self.plain() | dict(given))
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """Read ``key=value`` texts; values are YAML, so that ``[1, 2]`` is a list.
+
+    Raises
+    ------
+    DataError
+        If a text has no '=', or its value is no YAML.
+
+    Examples
+    --------
+    >>> parse_settings(["n_samples=[10, 20]", "method=gradient", "rate=0.1"])
+    {'n_samples': [10, 20], 'method': 'gradient', 'rate': 0.1}
+    """
+    found: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise DataError(f"setting '{text}': write it as key=value, for example n_samples=1000")
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise DataError(f"setting '{key}': {one_line(value)} is no YAML value; quote text") from None
+    return found
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read settings from a YAML file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, no YAML, or holds anything but settings by name.
+    """
+    source = Path(path)
+    try:
+        found = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise DataError(f"{source}: cannot be read ({reason}); check the path") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise DataError(f"{source}: no YAML{line}; write lines 'name: value'") from None
+    found = {} if found is None else found
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise DataError(f"{source}: holds no settings by name; write lines 'name: value'")
+    return found
+
+
+def describe(config: RunConfig) -> list[dict[str, str]]:
+    """Return name, value, stage, bounds and description of every setting, as text."""
+    return [
+        {
+            "setting": name,
+            "value": _shown(getattr(config, name)),
+            "stage": config.stage_of(name),
+            "bounds": ", ".join(filter(None, map(_bound, declared.metadata))),
+            "description": declared.description or "",
+        }
+        for name, declared in type(config).model_fields.items()
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_shown, value))}]"
+    return str(value)
+
+
+def _bound(limit: Any) -> str:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    known = [f"{sign} {getattr(limit, name)}" for name, sign in signs.items() if hasattr(limit, name)]
+    return " and ".join(known)

@@ -1,0 +1,150 @@
+"""scores.csv: one number per row, tidy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from xairt.data.files import atomic_write
+from xairt.errors import DataError
+from xairt.runs.contract import Case
+
+FILE = "scores.csv"
+
+COLUMNS = (
+    *("benchmark", "case", "method", "label", "engine", "convention"),
+    *("metric", "statistic", "value", "n", "seconds"),
+)
+"""Columns of the table. ``statistic`` says what of the metric's values ``value`` is (mean, sd, median, p05 ...)
+over ``n`` samples; ``seconds`` is the time the attribution took."""
+
+NETWORK = "network"
+"""Label of the rows that judge a case's network itself: its r2, mse, accuracy on data it was not trained on."""
+
+GATED_STATISTICS = ("value", "mean")
+"""Statistics of a network's row that a gate looks at."""
+
+REQUIRED = ("label", "metric", "statistic", "value")
+
+
+def write(table: pd.DataFrame, benchmark: str, case: Case, path: Path) -> None:
+    """Write the scores of a case.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``label, metric, statistic, value`` and as far as known ``method, engine, convention, n,
+        seconds``. Seconds left out are those of the attribution of that label.
+    benchmark : str
+        Its name.
+    case : Case
+        The case.
+    path : Path
+        CSV file.
+
+    Raises
+    ------
+    DataError
+        If the stage returned no table, or one that lacks a column or has an unknown one.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"{benchmark}: its score stage returned a {type(table).__name__}; return a DataFrame")
+    missing = [name for name in REQUIRED if name not in table]
+    unknown = [str(name) for name in table if name not in COLUMNS]
+    if missing or unknown:
+        wrong = f"lacks {', '.join(missing)}" if missing else f"has the unknown {', '.join(unknown)}"
+        raise DataError(f"{benchmark}: its table of scores {wrong}; columns are {', '.join(COLUMNS)}")
+    full = table.assign(benchmark=benchmark, case=case.name)
+    if "method" not in full:
+        full["method"] = full["label"]
+    if "seconds" not in full:
+        full["seconds"] = [case.records.get(f"explain/{label}") for label in full["label"]]
+    _write(full.reindex(columns=list(COLUMNS)), path)
+
+
+def gather(files: Sequence[Path], path: Path) -> None:
+    """Write the scores of several cases as one table."""
+    tables = [read(file) for file in files]
+    empty = pd.DataFrame(columns=list(COLUMNS))
+    _write(pd.concat(tables, ignore_index=True) if tables else empty, path)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a table of scores.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or no such table.
+    """
+    try:
+        texts = dict.fromkeys(("case", "label", "engine", "convention"), str)
+        table = pd.read_csv(path, dtype=texts, float_precision="round_trip")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no table of scores ({type(error).__name__}); run the stage score") from None
+    if tuple(table.columns) != COLUMNS:
+        raise DataError(f"{path}: its columns are not those of a table of scores; run the stage score again")
+    return table
+
+
+@dataclass(frozen=True)
+class MissedGate:
+    """A network that is not as good as its benchmark asks for.
+
+    Attributes
+    ----------
+    case, metric : str
+    value : float or None
+        None where no row of label `NETWORK` tells the metric.
+    minimum : float
+    """
+
+    case: str
+    metric: str
+    value: float | None
+    minimum: float
+
+
+def of_networks(table: pd.DataFrame) -> pd.Series:
+    """Return which rows tell the skill of a network: label `NETWORK`, or ``network.<name>`` of further ones."""
+    labels = table["label"].astype(str)
+    return (labels == NETWORK) | labels.str.startswith(f"{NETWORK}.")
+
+
+def missed_gates(table: pd.DataFrame, gates: Mapping[str, Mapping[str, float]]) -> list[MissedGate]:
+    """Return the gates that networks miss: rows of label `NETWORK` below a minimum, NaN, or absent.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Scores, see `COLUMNS`. Of several rows of one case and metric the worst counts.
+    gates : mapping
+        Minimum of each metric, by case; see ``gates`` of `xairt.runs.Benchmark`.
+
+    Returns
+    -------
+    list of MissedGate
+
+    Examples
+    --------
+    >>> row = {"case": "n10", "label": "network", "metric": "r2", "statistic": "value", "value": 0.4}
+    >>> missed_gates(pd.DataFrame([row]), {"n10": {"r2": 0.9}})
+    [MissedGate(case='n10', metric='r2', value=0.4, minimum=0.9)]
+    """
+    judged = table[(table["label"] == NETWORK) & table["statistic"].isin(GATED_STATISTICS)]
+    found = []
+    for case, minima in gates.items():
+        for metric, minimum in minima.items():
+            values = judged[(judged["case"] == case) & (judged["metric"] == metric)]["value"].astype(float)
+            told = len(values) > 0 and values.notna().all()
+            if not told or values.min() < minimum:
+                found.append(MissedGate(case, metric, float(values.min()) if told else None, minimum))
+    return found
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
