@@ -19,7 +19,8 @@ import xairt
 from xairt import cli
 from xairt.errors import DataError
 from xairt.runs import Run, RunConfig, execute, setting, write_report
-from xairt.runs.contract import Benchmark
+from xairt.runs.contract import Benchmark, Explanation
+from xairt.runs.manifest import Record
 from xairt.runs.report import content, page
 from xairt.runs.report.facts import names, read
 from xairt.runs.report.findings import findings
@@ -181,6 +182,18 @@ def test_an_explain_stage_that_fails_leaves_the_report_whole(folder, caplog):
     lines = [f.text for f in findings([read(Run.open(folder, broken), "x")])]
     assert f"pearson {MISSING} for n1000" in lines
     assert "n1000/score: cannot be told whether it is up to date ('none')" in caplog.text
+
+
+def test_a_method_taken_out_of_the_settings_is_not_told_of(folder):
+    """Neither what it once computed nor that it once failed."""
+    toy.put(folder, "n1000/explain/gone", Record("", {}, 0.5, error="MemoryError"))
+    asked = replace(toy.BENCHMARK, explain=lambda case: [Explanation("lrp.z"), Explanation("random")])
+    facts = read(Run.open(folder, asked), "x")
+    assert {a.label for a in facts.attributions} == {"lrp.z", "random"}
+    assert not any("MemoryError" in f.text for f in findings([facts]))
+    broken = replace(toy.BENCHMARK, explain=lambda case: {}["none"])
+    kept = {a.label for a in read(Run.open(folder, broken), "x").attributions}
+    assert kept == {*toy.STATUSES, "gone"}
 
 
 @pytest.mark.parametrize("file", ["attribution", "figure"])

@@ -34,6 +34,17 @@ class EngineError(XairtError, RuntimeError):
     """A failure of an engine outside this process (its worker died or could not start)."""
 
 
+def reason_of(error: BaseException, longest: int = 200) -> str:
+    """Return what an error says as one line of limited length; its kind where it says nothing.
+
+    Examples
+    --------
+    >>> reason_of(OSError("disk\\n  full")), reason_of(KeyError())
+    ('disk full', 'KeyError')
+    """
+    return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
 def suggest(word: object, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known word, or an empty string.
 

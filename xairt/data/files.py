@@ -17,7 +17,7 @@ import numpy as np
 
 from xairt._version import __version__
 from xairt.data.provenance import provenance, utc_time
-from xairt.errors import DataError, suggest
+from xairt.errors import DataError, reason_of, suggest
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -299,8 +299,9 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
 
 
 def _damaged(source: Path, kind: str, error: BaseException) -> DataError:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return DataError(f"{source}: damaged or not a {kind} file ({reason}); fetch or write it again")
+    return DataError(
+        f"{source}: damaged or not a {kind} file ({reason_of(error, 120)}); fetch or write it again"
+    )
 
 
 def open_netcdf(source: Path) -> xr.Dataset:

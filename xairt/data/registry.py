@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlparse
 
 from xairt.data.files import atomic_write
 from xairt.data.provenance import sha256_of, utc_time
-from xairt.errors import DataError, suggest
+from xairt.errors import DataError, reason_of, suggest
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -379,12 +379,11 @@ def _reason(error: Exception) -> str:
         return f"{error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout):
         return f"no answer within {TIMEOUT_SECONDS} s"
-    text = " ".join(str(error).split())
-    if "IncompleteRead" in text:
+    if "IncompleteRead" in str(error):
         return "the connection broke off before the end"
     if isinstance(error, requests.ConnectionError):
         return "no connection to the server"
-    return text[:160] or type(error).__name__
+    return reason_of(error, 160)
 
 
 @contextmanager

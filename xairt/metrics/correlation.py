@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xairt.errors import DataError
+from xairt.errors import DataError, reason_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -177,8 +177,9 @@ def _correlate_labelled(
     try:
         aligned = xr.broadcast(*xr.align(*arrays, join="exact"))
     except ValueError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"a, b and weights: coordinates differ ({reason}); bring them to one grid") from error
+        raise DataError(
+            f"a, b and weights: coordinates differ ({reason_of(error, 160)}); bring them to one grid"
+        ) from error
 
     def reduce(*values: NDArray[Any]) -> NDArray[np.float64]:
         axes = tuple(range(-len(dims), 0))

@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src import backend as keras_backend
 
-from xairt.errors import ModelError, UntrustedCodeError
+from xairt.errors import ModelError, UntrustedCodeError, reason_of
 from xairt.models.archive import CONFIG_MEMBER, Archive, locate, read_archive, screen
 from xairt.models.safety import Finding, code_refusal, mappings, match_custom_objects, unknown_refusal
 
@@ -175,9 +175,8 @@ def _build(archive: Archive, custom_objects: CustomObjects, trust_code: bool) ->
     try:
         model = builders[archive.format](archive, custom_objects, trust_code)
     except Exception as error:  # Keras raises many kinds, with messages of many lines
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
-            f"{archive.path}: Keras cannot rebuild the model ({reason}); pass custom_objects "
+            f"{archive.path}: Keras cannot rebuild the model ({reason_of(error)}); pass custom_objects "
             "if it has classes of its own, else save it again with tf.keras"
         ) from error
     if not isinstance(model, tf.keras.Model):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from xairt._version import __version__
-from xairt.errors import DataError, EngineError, XairtError
+from xairt.errors import DataError, EngineError, XairtError, reason_of
 from xairt.runs.explanations import Executor, Serial
 
 if TYPE_CHECKING:
@@ -318,9 +318,8 @@ def _client(place: str | LocalCluster, timeout: float) -> Iterator[Client]:
     try:
         client = Client(place, timeout=timeout, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise EngineError(
-            f"{place}: no dask scheduler answers ({reason}); start one with `dask scheduler`, or use --dask local"
+            f"{place}: no dask scheduler answers ({reason_of(error)}); start one with `dask scheduler`, or use --dask local"
         ) from None
     with client:
         yield client

@@ -330,11 +330,10 @@ class _Work:
         return _Step(FIGURES, FIGURES, inputs, run.folder / FIGURES, lambda o: run.benchmark.figures(run, o))
 
 
-def outdated(run: Run) -> list[str]:
-    """Return the finished steps of a run that its settings of now, or files renewed since, would redo.
+def planned(run: Run) -> dict[str, str]:
+    """Return the steps that a run's settings of now ask for, each with the hash of what it depends on.
 
-    Damaged files do not count, see `xairt.runs.manifest.Manifest.damaged`. Explanations of a case whose
-    benchmark cannot tell them are left out.
+    In place of the explanations of a case that its benchmark cannot tell stands ``<case>/explain``.
     """
     table = run.benchmark.case_table(run.config)
     work = _Work(run, None, frozenset(), Serial(), progress=False, echo=str)
@@ -345,12 +344,22 @@ def outdated(run: Run) -> list[str]:
                 continue
             try:
                 steps += work._steps(stage, name, own)
-            except Exception as error:  # an explain stage is the benchmark's, and may read what is not there
+            except Exception as error:  # what an explain stage of a benchmark reads may not be there
                 log.warning("%s/%s: cannot be told whether it is up to date (%s)", name, stage, error)
     if FIGURES in run.benchmark.stages:
         steps.append(work.figures(table))
+    return {step.name: step.inputs for step in steps}
+
+
+def outdated(run: Run) -> list[str]:
+    """Return the finished steps of a run that its settings of now, or files renewed since, would redo.
+
+    Damaged files do not count, see `xairt.runs.manifest.Manifest.damaged`.
+    """
     records = run.manifest.records
-    return [s.name for s in steps if s.name in records and records[s.name].inputs != s.inputs]
+    return [
+        step for step, inputs in planned(run).items() if step in records and records[step].inputs != inputs
+    ]
 
 
 def _unique(benchmark: Benchmark, case: Case) -> list[Explanation]:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from xairt.data.provenance import sha256_of
-from xairt.errors import XairtError
+from xairt.errors import XairtError, reason_of
 from xairt.runs.manifest import Manifest, Record
 
 log = logging.getLogger(__name__)
+
+LONGEST_REASON = 2000
+"""Characters of an error's text that are kept; the log has all of it, with the traceback, at level DEBUG."""
 
 
 def carry_out(
@@ -58,7 +61,7 @@ def carry_out(
         _move(manifest, step, staging, place, files)
     except Exception as error:
         log.debug("%s failed", step, exc_info=True)
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error, LONGEST_REASON)
         reason = reason if isinstance(error, XairtError) else f"{type(error).__name__}: {reason}"
         log.error("%s failed: %s", step, reason)
         manifest.put(step, Record(inputs, manifest.hashes(step), time.perf_counter() - begun, error=reason))

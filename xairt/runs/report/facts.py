@@ -14,7 +14,7 @@ from xairt.data.files import read_attributes
 from xairt.errors import DataError
 from xairt.runs import scores
 from xairt.runs.manifest import Record
-from xairt.runs.runner import CASES, FIGURES, Run
+from xairt.runs.runner import CASES, FIGURES, Run, planned
 
 DAMAGED, UNKNOWN = "damaged", ""
 
@@ -53,7 +53,7 @@ class Facts:
     cases : dict
         Settings of its own by the name of each case.
     records : dict
-        Records of the steps of these cases and of the figures.
+        Records of the steps of these cases and of the figures, as far as the settings of now ask for them.
     damaged : dict
         Files that are missing or changed, by step; empty lists left out.
     table : pandas.DataFrame
@@ -77,16 +77,26 @@ class Facts:
 def read(run: Run, name: str) -> Facts:
     """Read what a run's folder tells."""
     cases = run.benchmark.case_table(run.config)
-    records = {
-        step: record
-        for step, record in run.manifest.records.items()
-        if step == FIGURES or step.split("/")[0] in cases
-    }
+    records = {step: run.manifest.records[step] for step in _asked_for(run, cases)}
     damaged = {step: files for step in records if (files := run.manifest.damaged(step))}
     table, scores_error = _scores(run, cases)
     return Facts(
         name, run, cases, records, damaged, table, scores_error, _attributions(run, cases, records, damaged)
     )
+
+
+def _asked_for(run: Run, cases: Mapping[str, Any]) -> list[str]:
+    """Return the recorded steps that belong to the settings of now: methods may have been taken out of them."""
+    steps = planned(run) if "explain" in run.benchmark.stages else {}
+    untold = [case for case in cases if not steps or f"{case}/explain" in steps]
+
+    def belongs(step: str) -> bool:
+        case, _, rest = step.partition("/")
+        if step == FIGURES or not rest.startswith("explain"):
+            return step == FIGURES or case in cases
+        return step in steps or case in untold
+
+    return [step for step in run.manifest.records if belongs(step)]
 
 
 def names(runs: Sequence[Run]) -> list[str]:
