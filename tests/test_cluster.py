@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 import cluster_tasks as tasks
 import dask
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from cluster_tasks import Explained, Item
 from distributed import LocalCluster
 
@@ -340,6 +343,64 @@ def test_attributions_are_those_of_a_serial_run(two_workers, tmp_path):
         for i, there in enumerate(two_workers.map(tasks.explained, BLOCKS)):
             assert np.abs(there).max() > 0
             np.testing.assert_array_equal(there, serial[f"arr_{i}"])
+
+
+RUN = """
+import os, signal, sys
+from pathlib import Path
+from xairt.benchmarks.sstanom import BENCHMARK
+from xairt.runs import execute, explanations
+from xairt.runs.cluster import executor
+
+explanations.block_size = lambda explainer: 64
+
+class KillsAWorker:
+    def __init__(self, cluster):
+        self.cluster, self.n_results = cluster, 0
+
+    def map(self, task, items):
+        for result in self.cluster.map(task, items):
+            self.n_results += 1
+            if self.n_results == 4:
+                os.kill(next(iter(self.cluster.client.run(os.getpid).values())), signal.SIGKILL)
+                print("killed")
+            yield result
+
+if __name__ == "__main__":
+    folder, where = Path(sys.argv[1]), sys.argv[2] or None
+    chosen = {"n_samples": 1200, "test_share": 0.5, "epochs": 1, "linear_epochs": 1, "n_explained": 600}
+    chosen |= {"methods": ["lrp.epsilon", "smoothgrad(augment_by_n=4)", "shap.deep", "random"]}
+    settings = BENCHMARK.configured(chosen, "quick")
+    with executor(where) as found:
+        stages = ("generate", "train", "explain", "score") if where is None else ("explain", "score")
+        for stage in stages:
+            done = execute(BENCHMARK, settings, folder, only=stage,
+                           executor=found if where is None else KillsAWorker(found))
+            assert not done.failed, done.failed
+"""
+
+
+def run_in_new_python(script: Path, folder: Path, where: str) -> str:
+    command = [sys.executable, script, folder, where]
+    return subprocess.run(command, cwd=TESTS.parent, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_run_in_which_a_worker_is_killed_equals_a_serial_run(tmp_path):
+    script, serial, killed = tmp_path / "run.py", tmp_path / "serial", tmp_path / "killed"
+    script.write_text(RUN, encoding="utf-8")
+    run_in_new_python(script, serial, "")
+    shutil.copytree(serial, killed)
+    (attributions,) = killed.glob("cases/*/attributions")
+    names = sorted(path.name for path in attributions.glob("*.nc"))
+    assert len(names) == 5
+    shutil.rmtree(attributions)  # as if they had not been made
+    assert "killed" in run_in_new_python(script, killed, "local:2")
+    for name in names:
+        counterpart = serial / attributions.relative_to(killed) / name
+        with xr.open_dataset(attributions / name) as there, xr.open_dataset(counterpart) as here:
+            xr.testing.assert_equal(there, here)
+    scores = [pd.read_csv(folder / "scores.csv").drop(columns="seconds") for folder in (serial, killed)]
+    pd.testing.assert_frame_equal(*scores)
 
 
 def test_an_engine_in_a_worker_process_ends_with_the_dask_worker():

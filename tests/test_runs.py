@@ -148,7 +148,8 @@ def test_a_changed_table_of_scores_is_rebuilt(tmp_path, ran):
 def test_only_does_one_stage_and_needs_what_it_reads(tmp_path, ran):
     assert run(tmp_path / "run", only="train").failed == ["n10/generate", "n20/generate"]
     assert ran() == []
-    run(tmp_path / "run", only="generate")
+    outcome = run(tmp_path / "run", only="generate")
+    assert (outcome.done, outcome.failed) == (["n10/generate", "n20/generate"], [])
     assert ran() == ["n10/generate", "n20/generate"]
     run(tmp_path / "run", only="train")
     assert ran() == ["n10/train", "n20/train"]

@@ -225,6 +225,8 @@ class _Work:
                 return
             if stage == "explain":
                 self.run.manifest.drop([f"{name}/explain"])  # where it once could not tell its explanations
+            if stage == self.only:
+                return
 
     def step(self, step: _Step) -> bool:
         """Do a step unless it is current; return whether it is now."""
@@ -313,7 +315,7 @@ class _Work:
     def gather(self, table: Mapping[str, Any]) -> None:
         """Write the table of all scores, then draw the figures."""
         run, up_to_date = self.run, {*self.outcome.done, *self.outcome.current}
-        if "score" in run.benchmark.stages:
+        if "score" in run.benchmark.stages and self.only in (None, "score", FIGURES):
             scored = [name for name in table if f"{name}/score" in up_to_date]
             scores.gather(
                 [run.folder / CASES / name / scores.FILE for name in scored], run.folder / scores.FILE
