@@ -31,7 +31,8 @@ cd -- "$root"
 part "ruff check" "$python" -m ruff check .
 part "ruff format" "$python" -m ruff format --check .
 part "import order" "$venv/bin/lint-imports"
-part pytest "$python" -m pytest "$@"
+# Two processes, each with whole files of tests, so that what a file prepares is prepared once.
+part pytest "$python" -m pytest -n 2 --dist loadfile "$@"
 
 printf '%s\n' "${timings[@]}"
 if [[ ${#failed[@]} -gt 0 ]]; then

@@ -40,6 +40,7 @@ USED_WITHOUT_IMPORT = {
     "import-linter": "a command",
     "ruff": "a command",
     "ipykernel": "runs the notebooks",
+    "pytest-xdist": "lets pytest run in several processes",
 }
 
 
