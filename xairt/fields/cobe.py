@@ -6,10 +6,9 @@ import numpy as np
 
 from xairt.data import registry
 from xairt.errors import DataError
-from xairt.fields.correlation import default_coordinates, to_correlation
+from xairt.fields.correlation import to_correlation
+from xairt.fields.sources import COBE, read_covariance
 from xairt.grid import Grid
-
-REGISTERED = "krell2025-cobe-correlation"
 
 NETWORK_EXCLUDES = (405, 457)
 """Cells of the 460-cell matrix left out to feed the archived network of 458 inputs (0-based, row by row).
@@ -45,16 +44,11 @@ def cobe_correlation(exclude: tuple[int, ...] = (), *, download: bool = True) ->
     ----------
     COBE-SST2 (Hirahara et al. 2014), matrix of Krell et al. 2025.
     """
-    path = registry.path(REGISTERED, download=download)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            covariance, mask = archive["covariance"], archive["mask"].astype(bool)
-    except (KeyError, ValueError, OSError) as error:
-        raise DataError(f"{path}: not the archived correlation file ({error}); fetch it again") from None
-    cells = np.argwhere(mask)
+    covariance, grid = read_covariance(registry.path(COBE, download=download))
+    cells = np.argwhere(grid.mask)
     if any(not 0 <= i < len(cells) for i in exclude):
         raise DataError(f"exclude={exclude}: the matrix has cells 0 to {len(cells) - 1}; name some of them")
     keep = np.setdiff1d(np.arange(len(cells)), exclude)
-    kept_mask = np.zeros_like(mask)
+    kept_mask = np.zeros_like(grid.mask)
     kept_mask[tuple(cells[keep].T)] = True
-    return to_correlation(covariance[np.ix_(keep, keep)]), Grid(kept_mask, *default_coordinates())
+    return to_correlation(covariance[np.ix_(keep, keep)]), Grid(kept_mask, grid.lat, grid.lon)

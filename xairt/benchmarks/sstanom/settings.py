@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from xairt.errors import MethodError
 from xairt.runs import RunConfig, Sweep, setting
@@ -39,6 +39,26 @@ class SSTAnomalySettings(RunConfig):
 
     n_samples: Sweep[Annotated[int, Field(ge=20)]] = setting(
         "generate", (100_000,), description="maps drawn, test set included, at least 20; one case for each"
+    )
+    source: Literal["analytic", "correlation", "netcdf"] = setting(
+        "generate",
+        "analytic",
+        description="where the correlation of the maps comes from: an analytic function, a matrix file (.npz), or "
+        "the anomalies of a field (netCDF)",
+    )
+    source_file: str | None = setting(
+        "generate",
+        None,
+        description="path, URL or registered name of the source's file; for a matrix the registered one of COBE-SST2",
+    )
+    variable: str | None = setting(
+        "generate", None, description="field of a netCDF source, where it holds several"
+    )
+    step: int | None = setting(
+        "generate",
+        None,
+        description="every n-th row and column of a netCDF source is taken; by default as many as make 10 degrees",
+        ge=1,
     )
     seed: int = setting(
         "generate", 0, description="seed of maps, known function, initial weights, order and noise", ge=0
@@ -110,6 +130,14 @@ class SSTAnomalySettings(RunConfig):
         if len(set(methods)) < len(methods):
             raise ValueError("a method stands there twice; name each once")
         return methods
+
+    @model_validator(mode="after")
+    def _fitting_source(self) -> Self:
+        if self.source == "netcdf" and self.source_file is None:
+            raise ValueError("source 'netcdf' needs a file; set source_file")
+        if self.source == "analytic" and self.source_file is not None:
+            raise ValueError("source 'analytic' reads no file; set source to what source_file is")
+        return self
 
 
 PRESET_SETTINGS: dict[str, dict[str, Any]] = {

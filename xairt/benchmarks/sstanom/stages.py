@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xairt import fields, metrics
-from xairt.benchmarks.sstanom.task import analytic_task
+from xairt.benchmarks.sstanom.task import sst_task
 from xairt.data.files import atomic_write, read_array
 from xairt.grid import Grid
 from xairt.progress import track
@@ -44,7 +44,14 @@ def generate(case: Case) -> None:
     from xairt.data.streams import SampleWriter
 
     config = case.config
-    task = analytic_task(config.seed, config.n_breakpoints)
+    task = sst_task(
+        config.seed,
+        config.n_breakpoints,
+        config.source,
+        config.source_file,
+        variable=config.variable,
+        step=config.step,
+    )
     function = task.function_dataset()
     title = "Synthetic SST anomalies with the true contribution of every ocean cell"
     blocks = fields.gaussian_blocks(task.correlation, config.n_samples, config.seed)

@@ -85,8 +85,16 @@ class SSTTask:
         return _described(variables)
 
 
-def analytic_task(seed: int, n_breakpoints: int = 5) -> SSTTask:
-    """Draw a known function for maps of the analytic SST correlation, which needs no archived data.
+def sst_task(
+    seed: int,
+    n_breakpoints: int = 5,
+    source: fields.Source = "analytic",
+    path: str | None = None,
+    *,
+    variable: str | None = None,
+    step: int | None = None,
+) -> SSTTask:
+    """Draw a known function for maps with the correlation of a source.
 
     Parameters
     ----------
@@ -94,19 +102,41 @@ def analytic_task(seed: int, n_breakpoints: int = 5) -> SSTTask:
         Not negative.
     n_breakpoints : int
         Breakpoints of each cell's function, see `xairt.fields.draw`.
+    source, path, variable, step
+        Where the correlation comes from, see `xairt.fields.correlation_of`.
 
     Returns
     -------
     SSTTask
-        On the 10-degree ocean grid of `xairt.fields.default_grid`.
+        On the cells of the source.
+
+    Raises
+    ------
+    DataError
+        As `xairt.fields.correlation_of`.
 
     References
     ----------
     Mamalakis, Ebert-Uphoff and Barnes (2022), doi:10.1017/eds.2022.7, section 2.2.
     """
-    grid = fields.default_grid()
-    correlation = fields.analytic_sst_correlation(grid)
+    correlation, grid = fields.correlation_of(source, path, variable=variable, step=step)
     return SSTTask(grid, correlation, fields.draw(correlation, seed, n_breakpoints))
+
+
+def analytic_task(seed: int) -> SSTTask:
+    """Draw a known function for maps of the analytic SST correlation, which needs no archived data.
+
+    Parameters
+    ----------
+    seed : int
+        Not negative.
+
+    Returns
+    -------
+    SSTTask
+        On the 10-degree ocean grid of `xairt.fields.default_grid`.
+    """
+    return sst_task(seed)
 
 
 def _described(variables: dict[str, xr.DataArray]) -> xr.Dataset:
