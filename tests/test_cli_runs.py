@@ -115,11 +115,25 @@ def test_a_failed_step_is_told_at_the_end(capsys, tmp_path, monkeypatch):
     log = tmp_path / "logs" / "run.log"
     code, out, err = call(capsys, "run", "toy", "-o", tmp_path / "run", "--log", log)
     assert code == 1
-    assert "n10/train: failed: RuntimeError: asked to fail in two lines" in out
+    assert "n10/train: failed\n" in out
     assert err.splitlines()[-1].startswith("xairt: failed: n10/train. To try these again: xairt run toy -o ")
     written = log.read_text(encoding="utf-8")
-    assert "ERROR n10/train failed: RuntimeError" in written
+    assert "ERROR n10/train failed: RuntimeError: asked to fail in two lines" in written
+    assert 'raise RuntimeError("asked to fail' in written  # the traceback
     assert "INFO n20/score: " in written
+
+
+def test_the_terminal_does_not_get_what_the_log_gets(tmp_path):
+    code = INTERRUPTED.replace("toy = dataclasses.replace(toy_runs.TOY, train=train)", "toy = toy_runs.TOY")
+    code = code.format(tests=str(Path(__file__).parent)).replace(
+        "sys.argv[1]", 'sys.argv[1], "--log", sys.argv[2]'
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run"), str(tmp_path / "run.log")]
+    environment = os.environ | {"TOY_LOG": str(tmp_path / "log.txt")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert (tmp_path / "run.log").read_text(encoding="utf-8").count("INFO n10/train: ") == 1
 
 
 INTERRUPTED = """

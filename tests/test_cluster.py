@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ import xarray as xr
 from cluster_tasks import Explained, Item
 from distributed import LocalCluster
 
-from xairt.errors import DataError, EngineError
+from xairt.errors import ClusterError, DataError, EngineError
 from xairt.runs import cluster
 from xairt.runs.cluster import AHEAD, connected, executor, parse_dask
 from xairt.runs.explanations import Serial
@@ -305,6 +306,30 @@ def test_a_scheduler_without_workers_is_told(caplog):
         connected(found.scheduler_address),
     ):
         assert "has no workers yet; blocks wait for them" in caplog.text
+
+
+def test_a_server_that_is_no_scheduler_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with (
+            pytest.raises(EngineError, match=f"^{address}: no dask scheduler answers"),
+            connected(address, timeout=1),
+        ):
+            pass
+
+
+def test_a_scheduler_that_is_gone_is_told():
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as found,
+        connected(found.scheduler_address) as there,
+    ):
+        results = there.map(tasks.square, [Item(i, seconds=0.2) for i in range(9)])
+        assert next(results) == 0
+        found.close()
+        with pytest.raises(ClusterError, match=r"^the dask scheduler is gone; start it and run again"):
+            list(results)
+        with pytest.raises(ClusterError, match=r"^the dask scheduler is gone; start it and run again"):
+            list(there.map(tasks.square, [Item(1)]))
 
 
 # ------------------------------------------------------------------------------------------- numbers

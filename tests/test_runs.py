@@ -16,10 +16,21 @@ import pytest
 from toy_runs import TOY, ToyConfig
 
 from xairt.errors import DataError, MethodError
-from xairt.runs import Run, RunConfig, Sweep, execute, parse_settings, read_settings, setting
+from xairt.runs import (
+    Explanation,
+    Run,
+    RunConfig,
+    Sweep,
+    execute,
+    parse_settings,
+    read_settings,
+    setting,
+    settings_of,
+)
 from xairt.runs.contract import Benchmark, Case
 from xairt.runs.lock import locked
 from xairt.runs.manifest import Manifest
+from xairt.runs.runner import planned
 
 STEPS = [f"{case}/{stage}" for case in ("n10", "n20") for stage in ("generate", "train", "score")]
 
@@ -319,3 +330,143 @@ def test_a_benchmark_that_cannot_tell_its_explanations_fails_in_that_case_alone(
     repaired = dataclasses.replace(TOY, explain=lambda case: [])
     assert execute(repaired, repaired.configured({}), tmp_path / "run").failed == []
     assert "n10/explain" not in Manifest.open(tmp_path / "run").records
+
+
+# ------------------------------------------------------------------------------- what must not be lost
+
+
+def test_only_figures_with_other_settings_changes_nothing(tmp_path, ran):
+    folder = tmp_path / "run"
+    run(folder)
+    ran()
+    before = {file: (folder / file).read_bytes() for file in ("scores.csv", "config.yaml", "manifest.json")}
+    outcome = run(folder, epochs=4, only="figures")
+    assert outcome.failed == ["n10/train", "n20/train"]
+    assert ran() == []
+    assert {file: (folder / file).read_bytes() for file in before} == before
+
+
+def test_a_forced_stage_that_fails_leaves_what_was_made(tmp_path, ran, monkeypatch):
+    folder = tmp_path / "run"
+    run(folder)
+    before = values(folder)
+    monkeypatch.setenv("TOY_FAIL", "n10/train")
+    assert run(folder, force=["train"]).failed == ["n10/train"]
+    pd.testing.assert_frame_equal(values(folder), before)
+    monkeypatch.delenv("TOY_FAIL")
+    ran()
+    assert run(folder).done == []
+
+
+def test_scores_of_a_case_whose_training_fails_are_left_out(tmp_path, ran, monkeypatch):
+    run(tmp_path / "run")
+    monkeypatch.setenv("TOY_FAIL", "n10/train")
+    assert run(tmp_path / "run", epochs=5).failed == ["n10/train"]
+    assert set(values(tmp_path / "run")["case"]) == {"n20"}
+
+
+@pytest.mark.parametrize("content", ["", "n_samples:\n- 4\n", None])
+def test_damaged_settings_are_not_used(tmp_path, ran, content):
+    folder = tmp_path / "run"
+    run(folder, n_samples=[4, 6])
+    path = folder / "config.yaml"
+    path.unlink() if content is None else path.write_text(content, encoding="utf-8")
+    told = (
+        r"config.yaml: (changed or cut off .*|cannot be read .*); name the settings with --preset or --config"
+    )
+    with pytest.raises(DataError, match=told):
+        settings_of(TOY, folder)
+    with pytest.raises(DataError, match=told):
+        Run.open(folder, TOY)
+    assert settings_of(TOY, folder, preset="quick").n_samples == (4, 6)
+
+
+def test_settings_of_a_run_serve_another(tmp_path, ran):
+    run(tmp_path / "run", epochs=7)
+    assert settings_of(TOY, tmp_path / "run").epochs == 7
+    assert settings_of(TOY, file=tmp_path / "run/config.yaml").epochs == 7
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), RuntimeError("file \udcff")], ids=["exit", "surrogate"])
+def test_whatever_a_stage_does_other_cases_go_on(tmp_path, ran, error):
+    def train(case):
+        if case.name == "n10":
+            raise error
+        return TOY.train(case)
+
+    outcome = execute(dataclasses.replace(TOY, train=train), TOY.configured({}), tmp_path / "run")
+    assert outcome.failed == ["n10/train"]
+    assert "n20/score" in outcome.done
+    assert type(error).__name__ in Manifest.open(tmp_path / "run").records["n10/train"].error
+
+
+def test_a_stage_cannot_write_the_file_of_another(tmp_path, ran):
+    def train(case):
+        TOY.train(case)
+        case.write("data.npy").write_bytes(b"")
+
+    outcome = execute(dataclasses.replace(TOY, train=train), TOY.configured({}), tmp_path / "run")
+    assert outcome.failed == ["n10/train", "n20/train"]
+    error = Manifest.open(tmp_path / "run").records["n10/train"].error
+    assert error == "n10/train writes cases/n10/data.npy, a file of n10/generate; give it another name"
+    assert run(tmp_path / "run").current == ["n10/generate", "n20/generate"]
+
+
+@pytest.mark.parametrize(
+    ("cases", "told"),
+    [
+        (lambda config: ["a"], r"toy: cases\(settings\) gives no settings by case \(AttributeError"),
+        (lambda config: {1: {}}, "toy: case '1' cannot name a folder"),
+        (lambda config: {"figures": {}}, "toy: case 'figures' cannot name a folder"),
+        (lambda config: {"a": {"epochs": object()}}, r"toy: cases\(settings\) gives no settings by case"),
+        (lambda config: 1 / 0, r"toy: cases\(settings\) gives .* \(ZeroDivisionError: division by zero\)"),
+    ],
+)
+def test_wrong_cases_are_told(tmp_path, cases, told):
+    benchmark = dataclasses.replace(TOY, cases=cases)
+    with pytest.raises(DataError, match=told):
+        execute(benchmark, benchmark.configured({}), tmp_path / "run")
+
+
+def test_settings_of_a_case_may_be_numbers_of_numpy(tmp_path, ran):
+    benchmark = dataclasses.replace(TOY, cases=lambda config: {"a": {"n_samples": np.int64(3)}})
+    assert execute(benchmark, benchmark.configured({}), tmp_path / "run").failed == []
+
+
+def test_a_folder_that_cannot_be_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(DataError, match="cannot be written"):
+            run(folder)
+
+
+def test_a_value_twice_is_refused():
+    with pytest.raises(MethodError, match=r"'n_samples' .* a value stands there twice"):
+        TOY.configured({"n_samples": [5, 5]})
+
+
+def test_only_and_another_stage_forced_is_refused(tmp_path):
+    with pytest.raises(DataError, match="only 'score', but 'train' forced: leave one of the two out"):
+        run(tmp_path / "run", only="score", force=["train"])
+
+
+@pytest.mark.parametrize("model", ["net", "./net", "net/weights.txt", "{case}/net"])
+def test_a_model_trained_anew_is_explained_anew_however_it_is_named(tmp_path, ran, model):
+    def train(case):
+        TOY.train(case)
+        case.write("net/weights.txt").write_text(str(case.config.epochs), encoding="utf-8")
+
+    def explain(case):
+        return [Explanation("lrp.z", samples="data.npy", model=model.format(case=case.folder))]
+
+    benchmark = dataclasses.replace(TOY, train=train, explain=explain, score=None, figures=None)
+
+    def inputs(epochs: int) -> str:
+        settings = benchmark.configured({"epochs": epochs, "n_samples": 5})
+        execute(benchmark, settings, tmp_path / "run", only="generate")
+        execute(benchmark, settings, tmp_path / "run", only="train")
+        return planned(Run.open(tmp_path / "run", benchmark))["n5/explain/lrp.z"]
+
+    first = inputs(3)
+    assert inputs(4) != first
+    assert inputs(3) == first

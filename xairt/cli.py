@@ -74,9 +74,10 @@ def options(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
 ) -> None:
     """Set what holds for every command."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s"
-    )
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    for handler in logging.getLogger().handlers:  # not the logger: a log file may want more than the terminal
+        handler.setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("xairt").setLevel(logging.INFO)
     for library in ("absl", "tensorflow"):
         logging.getLogger(library).setLevel(logging.INFO if verbose else logging.ERROR)
 

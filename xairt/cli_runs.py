@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,6 +47,7 @@ def run(
         bool, typer.Option("--list", help="List the cases and stages; without a benchmark the benchmarks.")
     ] = False,
     show_config: Annotated[bool, typer.Option("--show-config", help="Show all settings and end.")] = False,
+    context: typer.Context = None,
 ) -> None:
     """Run a benchmark: generate data, train, explain, score, draw. What is up to date is kept."""
     from xairt import runs
@@ -68,7 +69,7 @@ def run(
         raise DataError(f"xairt run {benchmark}: no folder to write; give -o RUN")
     else:
         with _logged(log):
-            _execute(chosen, settings, output, only, force or [], dask)
+            _execute(chosen, settings, output, only, force or [], dask, _again(context.obj))
 
 
 def report(
@@ -96,11 +97,11 @@ def _execute(
     only: str | None,
     force: list[str],
     dask: str | None,
+    again: str,
 ) -> None:
     """Run, and tell what was done and how to go on."""
     from xairt import runs
 
-    again = shlex.join(["xairt", "run", benchmark.name, "-o", str(output)])
     try:
         with runs.executor(dask) as executor:
             outcome = runs.execute(
@@ -114,6 +115,7 @@ def _execute(
                 echo=_echo,
             )
     except KeyboardInterrupt:
+        logging.getLogger(__name__).info("stopped")
         typer.echo(f"xairt: stopped; finished steps are kept. To go on: {again}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if only is None:
@@ -127,6 +129,23 @@ def _execute(
             err=True,
         )
         raise typer.Exit(EXIT_FAILED)
+
+
+def _again(arguments: Sequence[str]) -> str:
+    """Return the command that goes on with what is missing: this one, without the stages that are forced.
+
+    Examples
+    --------
+    >>> _again(["run", "sstanom", "--preset", "quick", "--force", "train", "-o", "a run"])
+    "xairt run sstanom --preset quick -o 'a run'"
+    """
+    kept, rest = [], iter(arguments)
+    for argument in rest:
+        if argument == "--force":
+            next(rest, None)
+        elif not argument.startswith("--force="):
+            kept.append(argument)
+    return shlex.join(["xairt", *kept])
 
 
 def _echo(text: str) -> None:
@@ -149,7 +168,7 @@ def _logged(path: Path | None) -> Iterator[None]:
     logger = logging.getLogger("xairt")
     level = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     try:
         yield
     finally:
@@ -159,6 +178,7 @@ def _logged(path: Path | None) -> Iterator[None]:
 
 
 def _list_benchmarks() -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from xairt import runs
@@ -168,9 +188,9 @@ def _list_benchmarks() -> None:
     for name in sorted(runs.benchmarks()):
         try:
             found = runs.benchmark(name)
-            table.add_row(name, found.title, ", ".join(found.stages), ", ".join(found.presets))
+            table.add_row(name, escape(found.title), ", ".join(found.stages), ", ".join(found.presets))
         except DataError as error:
-            table.add_row(name, str(error), "", "")
+            table.add_row(name, escape(str(error)), "", "")
     console().print(table)
 
 

@@ -34,6 +34,10 @@ class EngineError(XairtError, RuntimeError):
     """A failure of an engine outside this process (its worker died or could not start)."""
 
 
+class ClusterError(EngineError):
+    """The dask cluster that computes is gone; what is finished is kept."""
+
+
 def reason_of(error: BaseException, longest: int = 200) -> str:
     """Return what an error says as one line of limited length; its kind where it says nothing.
 
@@ -42,7 +46,11 @@ def reason_of(error: BaseException, longest: int = 200) -> str:
     >>> reason_of(OSError("disk\\n  full")), reason_of(KeyError())
     ('disk full', 'KeyError')
     """
-    return " ".join(str(error).split())[:longest] or type(error).__name__
+    try:
+        text = str(error).encode("utf-8", "replace").decode()
+    except Exception:  # an error of an error: its kind must do
+        text = ""
+    return " ".join(text.split())[:longest] or type(error).__name__
 
 
 def suggest(word: object, known: Iterable[str]) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from xairt._version import __version__
@@ -14,12 +17,30 @@ from xairt.errors import DataError
 
 _CHUNK_BYTES = 1 << 20
 
+_fixed: ContextVar[str | None] = ContextVar("fixed_time", default=None)
+
+
+@contextmanager
+def fixed_time(moment: str) -> Iterator[None]:
+    """Let `utc_time` tell one moment, so that the same work done again writes identical files.
+
+    Parameters
+    ----------
+    moment : str
+        As of `utc_time`.
+    """
+    token = _fixed.set(moment)
+    try:
+        yield
+    finally:
+        _fixed.reset(token)
+
 
 def utc_time() -> str:
     """Return the UTC time as ``YYYY-MM-DDThh:mm:ssZ``.
 
     The environment variable ``SOURCE_DATE_EPOCH`` (seconds since 1970, reproducible-builds.org) replaces
-    the clock, so that two runs can write identical files.
+    the clock, so that two runs can write identical files; within `fixed_time` it stands still.
 
     Returns
     -------
@@ -31,6 +52,8 @@ def utc_time() -> str:
         If ``SOURCE_DATE_EPOCH`` is not a whole number of seconds.
     """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if (moment := _fixed.get()) is not None:
+        return moment
     if epoch is None:
         moment = datetime.now(UTC)
     else:
@@ -49,8 +72,8 @@ def provenance() -> dict[str, str]:
     Returns
     -------
     dict
-        Texts under ``xairt``, ``python``, ``platform``, ``time`` (UTC, see `utc_time`), and the versions of
-        ``numpy`` and ``tensorflow`` where they are imported already; nothing is imported for it.
+        Texts under ``xairt``, ``python``, ``platform``, ``time`` (UTC, see `utc_time`), and the installed
+        versions of ``numpy`` and ``tensorflow``; nothing is imported for it.
 
     Examples
     --------
@@ -64,9 +87,8 @@ def provenance() -> dict[str, str]:
         "time": utc_time(),
     }
     for package in ("numpy", "tensorflow"):
-        version = getattr(sys.modules.get(package), "__version__", None)
-        if version is not None:
-            record[package] = version
+        with suppress(PackageNotFoundError):
+            record[package] = version(package)
     return record
 
 

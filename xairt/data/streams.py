@@ -243,7 +243,7 @@ def _check_kind(what: str, variable: xr.Variable, dim: str) -> None:
     if variable.dims[0] != dim:
         raise DataError(f"{what}: '{dim}' is not its first dimension; transpose the block")
     is_text = variable.dtype.kind == "O" and isinstance(variable.values.flat[0], str)
-    if variable.dtype.kind not in "iufbMmU" and not is_text:
+    if (variable.dtype.kind not in "iufbMmU" and not is_text) or variable.dtype == np.float16:
         raise DataError(
             f"{what}: values of {variable.dtype} cannot be written in blocks; give numbers, text or datetime64"
         )

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from xairt._version import __version__
-from xairt.errors import DataError, EngineError, XairtError, reason_of
+from xairt.errors import ClusterError, DataError, EngineError, XairtError, reason_of
 from xairt.runs.explanations import Executor, Serial
 
 if TYPE_CHECKING:
@@ -315,11 +316,24 @@ def _restore(variables: dict[str, str | None]) -> None:
 def _client(place: str | LocalCluster, timeout: float) -> Iterator[Client]:
     from distributed import Client
 
+    # in a thread of its own: for a server that is no scheduler dask waits without end
+    found: Queue[Client | BaseException] = Queue()
+
+    def connect() -> None:
+        try:
+            found.put(Client(place, timeout=timeout, set_as_default=False))
+        except BaseException as error:
+            found.put(error)
+
+    threading.Thread(target=connect, daemon=True).start()
     try:
-        client = Client(place, timeout=timeout, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+        client = found.get(timeout=2 * timeout)
+    except Empty:
+        client = TimeoutError(f"nothing in {2 * timeout:g} s")
+    if isinstance(client, BaseException):
         raise EngineError(
-            f"{place}: no dask scheduler answers ({reason_of(error)}); start one with `dask scheduler`, or use --dask local"
+            f"{place}: no dask scheduler answers ({reason_of(client)}); start one with `dask scheduler`, or use "
+            "--dask local"
         ) from None
     with client:
         yield client
@@ -375,7 +389,9 @@ class DaskExecutor:
         Raises
         ------
         EngineError
-            If an item ends each worker that computes it, or the scheduler is gone.
+            If an item ends each worker that computes it.
+        ClusterError
+            If the scheduler is gone.
         Exception
             What the task raised, as it was.
         """
@@ -383,16 +399,21 @@ class DaskExecutor:
         try:
             for item in items:
                 waiting.append((item, self._submitted(task, item)))
-                if len(waiting) >= AHEAD * max(1, len(self.client.nthreads())):
+                if len(waiting) >= AHEAD * max(1, self._n_workers()):
                     yield self._first(task, waiting)
             while waiting:
                 yield self._first(task, waiting)
         finally:
             self._cancel(waiting)
 
+    def _n_workers(self) -> int:
+        with self._scheduler_needed():
+            return len(self.client.nthreads())
+
     def _submitted(self, task: Callable[[Any], Any], item: Any) -> Future:
         key = f"{task.__name__}-{uuid4().hex}"
-        return self.client.submit(compute, task, item, self.conditions, key=key, pure=False)
+        with self._scheduler_needed():
+            return self.client.submit(compute, task, item, self.conditions, key=key, pure=False)
 
     def _first(self, task: Callable[[Any], Any], waiting: deque[tuple[Any, Future]]) -> Any:
         """Return the result that has waited longest, and take it from those that wait."""
@@ -427,14 +448,23 @@ class DaskExecutor:
             self._cancel(deque([(item, future)]))
 
     def _result(self, future: Future) -> Any:
+        with self._scheduler_needed(future):
+            return future.result()
+
+    @contextmanager
+    def _scheduler_needed(self, future: Future | None = None) -> Iterator[None]:
+        """Raise `ClusterError` in place of what dask raises when its scheduler is gone; errors of tasks stay."""
         from concurrent.futures import CancelledError
 
+        from distributed.client import ClosedClientError
+
         try:
-            return future.result()
-        except CancelledError:
-            raise EngineError(
-                f"the dask scheduler at {self.client.scheduler.address} is gone; start it and run again: what is "
-                "finished is kept"
+            yield
+        except (CancelledError, ClosedClientError, OSError):
+            if future is not None and future.status == "error":
+                raise
+            raise ClusterError(
+                "the dask scheduler is gone; start it and run again: what is finished is kept"
             ) from None
 
     def _cancel(self, waiting: deque[tuple[Any, Future]]) -> None:
@@ -442,5 +472,5 @@ class DaskExecutor:
         futures = [future for _, future in waiting]
         waiting.clear()
         if futures and self.client.status == "running":
-            with suppress(OSError, TimeoutError):
+            with suppress(OSError, TimeoutError, RuntimeError):
                 self.client.cancel(futures, force=True)

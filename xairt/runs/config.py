@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from xairt.attribution.parameters import Parameters, one_line
-from xairt.errors import DataError
+from xairt.data.files import atomic_write
+from xairt.errors import DataError, reason_of
 
 STAGES = ("generate", "train", "explain", "score", "figures")
 """The stages of a run in their order; a benchmark may leave out any of them."""
 
+_SEAL = "# settings of a run; sha256 of what follows: "
+
 T = TypeVar("T")
+
+
+def _different(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value stands there twice; name each once")
+    return values
+
 
 Sweep = Annotated[
     tuple[T, ...],
     Field(min_length=1),
+    AfterValidator(_different),
     BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
 ]
 """Type of a setting whose values make one case each: ``Sweep[int]`` takes ``1000`` and ``[1000, 10000]``.
@@ -109,25 +121,56 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
             raise DataError(f"setting '{text}': write it as key=value, for example n_samples=1000")
         try:
             found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # the latter for dates and numbers that are none
             raise DataError(f"setting '{key}': {one_line(value)} is no YAML value; quote text") from None
     return found
 
 
-def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+def write_settings(config: RunConfig, path: str | os.PathLike[str]) -> None:
+    """Write settings as YAML, under a first line with the SHA-256 of the rest."""
+    text = yaml.safe_dump(config.plain(), sort_keys=False)
+    with atomic_write(Path(path)) as unfinished:
+        unfinished.write_text(f"{_SEAL}{_hash(text)}\n{text}", encoding="utf-8")
+
+
+def read_settings(path: str | os.PathLike[str], sealed: bool = False) -> dict[str, Any]:
     """Read settings from a YAML file.
+
+    Parameters
+    ----------
+    path : path
+    sealed : bool
+        Whether it must be as `write_settings` wrote it.
 
     Raises
     ------
     DataError
-        If the file is missing, no YAML, or holds anything but settings by name.
+        If the file is missing, no YAML, holds anything but settings by name, or was changed.
     """
     source = Path(path)
     try:
-        found = yaml.safe_load(source.read_text(encoding="utf-8"))
+        text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        remedy = "name the settings with --preset or --config" if sealed else "check the path"
         reason = getattr(error, "strerror", None) or "no text"
-        raise DataError(f"{source}: cannot be read ({reason}); check the path") from None
+        raise DataError(f"{source}: cannot be read ({reason}); {remedy}") from None
+    first, _, rest = text.partition("\n")
+    if sealed and first != f"{_SEAL}{_hash(rest)}":
+        raise DataError(
+            f"{source}: changed or cut off since the run wrote it; name the settings with --preset or --config"
+        )
+    return _parsed(text, source)
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def _parsed(text: str, source: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except ValueError as error:
+        raise DataError(f"{source}: no YAML value ({reason_of(error)}); quote text") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""

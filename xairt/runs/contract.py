@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xairt.errors import DataError, XairtError, suggest
+from xairt.errors import DataError, XairtError, reason_of, suggest
 from xairt.runs.config import STAGES, RunConfig
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "xairt.benchmarks"
 """Group of entry points under which a package registers its benchmarks, as ``name = module:BENCHMARK``."""
+
+_CASE_NAME = r"[A-Za-z0-9][A-Za-z0-9._=-]*"
 
 PRESETS = ("quick", "standard", "paper")
 
@@ -115,7 +119,7 @@ class Explanation:
     first, last : int
         Range of samples, last excluded; None is the end.
     model : str
-        Model file of the case relative to its folder, or a name of the registry.
+        Model file or folder relative to the case's folder, or a name of the registry.
     label : str
         Name in files and tables; by default the method. Unique in a case.
     engine, convention, target, baseline, dtype, seed
@@ -135,6 +139,10 @@ class Explanation:
     baseline: float | tuple[float, ...] | None = None
     dtype: str = "float32"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "model"):  # paths do as well as texts
+            object.__setattr__(self, name, os.fspath(getattr(self, name)))
 
     @property
     def name(self) -> str:
@@ -245,13 +253,22 @@ class Benchmark:
         DataError
             If a case has no name that a folder can have, or settings that the benchmark lacks.
         """
-        table = {name: dict(own) for name, own in self.cases(config).items()}
+        try:
+            table = {name: _plain(own) for name, own in self.cases(config).items()}
+        except XairtError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{self.name}: cases(settings) gives no settings by case ({type(error).__name__}: "
+                f"{reason_of(error)}); mend the benchmark"
+            ) from error
         if not table:
             raise DataError(f"{self.name}: these settings make no case; give at least one value to each")
         for name, own in table.items():
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=-]*", name):
+            if not isinstance(name, str) or name in STAGES or not re.fullmatch(_CASE_NAME, name):
                 raise DataError(
-                    f"{self.name}: case '{name}' cannot name a folder; use letters, digits, . = _ -"
+                    f"{self.name}: case '{name}' cannot name a folder; use letters, digits, . = _ -, and no "
+                    "stage's name"
                 )
             unknown = set(own) - set(self.config.model_fields)
             if unknown:
@@ -309,4 +326,22 @@ def benchmark(name: str) -> Benchmark:
         raise DataError(f"benchmark '{name}' cannot be imported ({type(error).__name__}: {error})") from error
     if not isinstance(found, Benchmark):
         raise DataError(f"benchmark '{name}': its entry point names a {type(found).__name__}, no Benchmark")
+    if found.name != name:
+        raise DataError(
+            f"benchmark '{name}' calls itself '{found.name}'; let entry point and Benchmark.name be the same"
+        )
     return found
+
+
+def _plain(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a case with numbers of numpy as numbers, as they are stored.
+
+    Raises
+    ------
+    TypeError
+        If one is neither a number nor text, nor a list of them.
+    """
+    return {
+        name: json.loads(json.dumps(value, default=lambda number: number.item()))
+        for name, value in own.items()
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import time
 from collections import OrderedDict
@@ -247,7 +248,10 @@ def explain_block(block: Block) -> Path:
     explainer, begun = _explainer(block.bound), time.perf_counter()
     x = read_array(block.samples, block.variable, select={block.dim: slice(block.first, block.last)})
     positions = range(block.first, block.last)
-    result = explainer(x, seed=block.seed, sample_index=positions, quiet=True)
+    try:
+        result = explainer(x, seed=block.seed, sample_index=positions, quiet=True)
+    except DataError as error:
+        raise DataError(f"{block.samples.name} from sample {block.first} on: {error}") from None
     result.attrs["seconds"] = time.perf_counter() - begun
     return _store(result, block)
 
@@ -285,6 +289,10 @@ def _model(path: Path, sha256: str) -> tf.keras.Model:
     from xairt.models.loading import load_model, source_of
 
     def load() -> tf.keras.Model:
+        if not path.exists():
+            raise ModelError(
+                f"{path}: not there on {platform.node()}; keep runs and models where all workers see them"
+            )
         model = load_model(path)
         if source_of(model).sha256 != sha256:
             raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from xairt.data.files import atomic_write
+from xairt.data.provenance import sha256_of
 from xairt.errors import DataError
 from xairt.runs import scores
-from xairt.runs.config import STAGES, RunConfig, read_settings
+from xairt.runs.config import STAGES, RunConfig, read_settings, write_settings
 from xairt.runs.contract import Benchmark, Case, Explanation
 from xairt.runs.contract import benchmark as installed
 from xairt.runs.explanations import Executor, Serial, explain
 from xairt.runs.lock import locked
+from xairt.runs.manifest import FILE as MANIFEST_FILE
 from xairt.runs.manifest import Manifest, digest
 from xairt.runs.steps import carry_out
 
@@ -52,12 +53,13 @@ class Run:
         Raises
         ------
         DataError
-            If the folder holds no run, or one whose benchmark is not installed.
+            If the folder holds no run, or one whose benchmark is not installed or whose settings are damaged.
         """
         folder = Path(folder)
         manifest = Manifest.open(folder, benchmark and benchmark.name)
         found = benchmark or installed(manifest.benchmark)
-        return cls(folder, found, found.configured(read_settings(folder / CONFIG_FILE)), manifest)
+        settings = read_settings(folder / CONFIG_FILE, sealed=True)
+        return cls(folder, found, found.configured(settings), manifest)
 
     @property
     def cases(self) -> dict[str, Case]:
@@ -113,15 +115,17 @@ def settings_of(
     Raises
     ------
     DataError, MethodError
-        If preset or file cannot be used, or a setting is unknown or out of bounds.
+        If preset or file cannot be used, the run's settings are missing or were changed, or a setting is
+        unknown or out of bounds.
     """
-    stored = None if folder is None else Path(folder) / CONFIG_FILE
-    if preset is None and file is None and stored is not None and stored.exists():
-        file = stored
-    elif preset is None and file is None and "standard" in benchmark.presets:
+    found: dict[str, Any] = {}
+    if file is not None:
+        found = read_settings(file)
+    elif preset is None and folder is not None and _holds_run(Path(folder)):
+        found = read_settings(Path(folder) / CONFIG_FILE, sealed=True)
+    elif preset is None and "standard" in benchmark.presets:
         preset = "standard"
-    from_file = {} if file is None else read_settings(file)
-    return benchmark.configured({**from_file, **(given or {})}, preset)
+    return benchmark.configured({**found, **(given or {})}, preset)
 
 
 @dataclass
@@ -185,19 +189,26 @@ def execute(
     DataError
         If a stage is unknown, another process works in the folder, or the folder holds another benchmark, a
         newer format or a damaged manifest.
+    ClusterError
+        If the executor's cluster is gone; what is finished is kept.
     """
     for stage in (*force, *([only] if only else ())):
         if stage not in benchmark.stages:
             raise DataError(f"{benchmark.name} has no stage '{stage}': it has {', '.join(benchmark.stages)}")
+    if only and not set(force) <= {only}:
+        raise DataError(f"only '{only}', but '{force[0]}' forced: leave one of the two out")
     folder = Path(folder)
     table = benchmark.case_table(config)
     with locked(folder):
         run = Run(folder, benchmark, config, Manifest.open(folder, benchmark.name))
         _remove_leftovers(folder)
-        run.manifest.write()
-        _write_config(run)
         work = _Work(run, only, frozenset(force), executor or Serial(), progress, echo)
-        for name, own in table.items():
+        ready = {name: own for name, own in table.items() if work.is_ready(name, own)}
+        if not ready:
+            return work.outcome
+        run.manifest.write()
+        write_settings(config, folder / CONFIG_FILE)
+        for name, own in ready.items():
             work.case(name, own)
         work.gather(table)
         return work.outcome
@@ -215,36 +226,45 @@ class _Work:
     echo: Callable[[str], object]
     outcome: Outcome = field(default_factory=Outcome)
 
+    def is_ready(self, name: str, own: Mapping[str, Any]) -> bool:
+        """Return whether the only stage that is wanted can be done: what is before it is current."""
+        for step in self._before(name, own):
+            if not self.run.manifest.is_current(step.name, step.inputs):
+                self.outcome.failed.append(step.name)
+                self.echo(f"{step.name}: not up to date; run it without --only, or with --only {step.stage}")
+                return False
+            self.outcome.current.append(step.name)
+        return True
+
+    def _before(self, name: str, own: Mapping[str, Any]) -> Iterator[_Step]:
+        """Yield the steps of a case before the only stage that is wanted."""
+        stages = self.run.benchmark.stages
+        for stage in stages[: stages.index(self.only)] if self.only else ():
+            yield from self._steps(stage, name, own)
+
     def case(self, name: str, own: Mapping[str, Any]) -> None:
-        """Do the stages of a case until one fails."""
+        """Do the stages of a case until one fails, or the only one that is wanted."""
         for stage in self.run.benchmark.stages:
-            if stage == FIGURES:
-                return
+            if stage == FIGURES or self.only not in (None, stage):
+                continue
             succeeded = [self.step(step) for step in self._steps(stage, name, own)]
             if not all(succeeded):
                 return
             if stage == "explain":
                 self.run.manifest.drop([f"{name}/explain"])  # where it once could not tell its explanations
-            if stage == self.only:
-                return
 
     def step(self, step: _Step) -> bool:
         """Do a step unless it is current; return whether it is now."""
         manifest = self.run.manifest
-        wanted = self.only in (None, step.stage)
         if step.stage not in self.force and manifest.is_current(step.name, step.inputs):
             self.outcome.current.append(step.name)
             return True
-        if not wanted:
-            self.outcome.failed.append(step.name)
-            self.echo(f"{step.name}: not up to date; run it without --only, or with --only {step.stage}")
-            return False
         for file in manifest.damaged(step.name):
             log.warning("%s: missing or changed since it was written; %s is done again", file, step.name)
         succeeded = carry_out(manifest, step.name, step.inputs, step.place, step.work)
-        record = manifest.records[step.name]
         (self.outcome.done if succeeded else self.outcome.failed).append(step.name)
-        self.echo(f"{step.name}: " + (f"{record.seconds:.1f} s" if succeeded else f"failed: {record.error}"))
+        seconds = manifest.records[step.name].seconds
+        self.echo(f"{step.name}: " + (f"{seconds:.1f} s" if succeeded else "failed"))
         return succeeded
 
     def _steps(self, stage: str, name: str, own: Mapping[str, Any]) -> Iterator[_Step]:
@@ -304,7 +324,8 @@ class _Work:
             **run.manifest.hashes(f"{case.name}/train"),
         }
         inside = f"{CASES}/{case.name}/"
-        read = {n: written.get(inside + n, n) for n in (explanation.samples, explanation.model)}
+        written = {file.removeprefix(inside): value for file, value in written.items()}
+        read = {name: _hashes(case, name, written) for name in (explanation.samples, explanation.model)}
         inputs = digest({"version": run.benchmark.version, "explanation": asdict(explanation), "files": read})
 
         def work(output: Path) -> Mapping[str, Any]:
@@ -313,15 +334,22 @@ class _Work:
         return _Step(step, "explain", inputs, case.folder, work)
 
     def gather(self, table: Mapping[str, Any]) -> None:
-        """Write the table of all scores, then draw the figures."""
-        run, up_to_date = self.run, {*self.outcome.done, *self.outcome.current}
+        """Write the table of all scores that are current, then draw the figures."""
+        run = self.run
         if "score" in run.benchmark.stages and self.only in (None, "score", FIGURES):
-            scored = [name for name in table if f"{name}/score" in up_to_date]
+            scored = [name for name, own in table.items() if self._is_scored(name, own)]
             scores.gather(
                 [run.folder / CASES / name / scores.FILE for name in scored], run.folder / scores.FILE
             )
-        if FIGURES in run.benchmark.stages and self.only in (None, FIGURES):
+        incomplete = self.only and self.outcome.failed
+        if FIGURES in run.benchmark.stages and self.only in (None, FIGURES) and not incomplete:
             self.step(self.figures(table))
+
+    def _is_scored(self, name: str, own: Mapping[str, Any]) -> bool:
+        """Return whether the scores of a case, and all that they were computed from, are current."""
+        stages = [stage for stage in self.run.benchmark.stages if stage != FIGURES]
+        steps = (step for stage in stages for step in self._steps(stage, name, own))
+        return all(self.run.manifest.is_current(step.name, step.inputs) for step in steps)
 
     def figures(self, table: Mapping[str, Any]) -> _Step:
         """Return the step that draws the figures over all cases."""
@@ -391,6 +419,25 @@ def _remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _write_config(run: Run) -> None:
-    with atomic_write(run.folder / CONFIG_FILE) as path:
-        path.write_text(yaml.safe_dump(run.config.plain(), sort_keys=False), encoding="utf-8")
+def _holds_run(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).exists() or (folder / MANIFEST_FILE).exists()
+
+
+def _hashes(case: Case, name: str, written: Mapping[str, str]) -> str | dict[str, str]:
+    """Return the hash of a file, or the hashes of a folder's files, that an explanation reads.
+
+    `written` are the hashes of what earlier stages wrote, by name in the case's folder. A name of the registry,
+    whose files are known by their hash, stands for itself.
+    """
+    if name in written:
+        return written[name]
+    path = Path(os.path.normpath(case.folder / name))
+    if path.is_relative_to(case.folder):
+        inside = str(path.relative_to(case.folder))
+        if inside in written:
+            return written[inside]
+        if found := {f: value for f, value in written.items() if f.startswith(f"{inside}/")}:
+            return found
+    if path.is_dir():
+        return {str(f.relative_to(path)): sha256_of(f) for f in sorted(path.rglob("*")) if f.is_file()}
+    return sha256_of(path) if path.is_file() else name

@@ -6,13 +6,13 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from xairt.data.provenance import sha256_of
-from xairt.errors import XairtError, reason_of
+from xairt.data.provenance import fixed_time, sha256_of
+from xairt.errors import ClusterError, DataError, XairtError, reason_of
 from xairt.runs.manifest import Manifest, Record
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ def carry_out(
     place : Path
         Folder that gets its files.
     work : callable
-        Writes files into the folder it is given; may return facts for the record.
+        Writes files into the folder it is given; may return facts for the record. What it writes tells the
+        time at which the run was begun, so that the same work done again makes the same files.
 
     Returns
     -------
@@ -55,16 +56,22 @@ def carry_out(
     staging.mkdir(parents=True)
     begun = time.perf_counter()
     try:
-        with peak_memory() as peak:
+        with peak_memory() as peak, fixed_time(manifest.created):
             facts = work(staging) or {}
         files = {file.relative_to(staging): sha256_of(file) for file in _files(staging)}
+        _refuse_others(manifest, step, [place / name for name in files])
         _move(manifest, step, staging, place, files)
-    except Exception as error:
+    except ClusterError:  # nothing can be done without it
+        raise
+    except (Exception, SystemExit) as error:
         log.debug("%s failed", step, exc_info=True)
         reason = reason_of(error, LONGEST_REASON)
         reason = reason if isinstance(error, XairtError) else f"{type(error).__name__}: {reason}"
         log.error("%s failed: %s", step, reason)
-        manifest.put(step, Record(inputs, manifest.hashes(step), time.perf_counter() - begun, error=reason))
+        if not manifest.is_current(step, inputs):  # else it was forced, and what it had made is still right
+            manifest.put(
+                step, Record(inputs, manifest.hashes(step), time.perf_counter() - begun, error=reason)
+            )
         return False
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -77,6 +84,15 @@ def carry_out(
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _refuse_others(manifest: Manifest, step: str, files: Sequence[Path]) -> None:
+    """Raise `DataError` if a file is another step's, which would be taken for damaged from then on."""
+    owners = {name: other for other in manifest.records for name in manifest.hashes(other) if other != step}
+    for file in files:
+        name = str(file.relative_to(manifest.folder))
+        if name in owners:
+            raise DataError(f"{step} writes {name}, a file of {owners[name]}; give it another name")
 
 
 def _move(manifest: Manifest, step: str, staging: Path, place: Path, files: Mapping[Path, str]) -> None:
