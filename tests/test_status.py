@@ -15,6 +15,7 @@ from xairt import attribute, explainer
 from xairt.attribution import batching, status
 from xairt.data import registry
 from xairt.data.files import read_dataset, write_dataset
+from xairt.keys import noise_keys
 
 pytestmark = pytest.mark.usefixtures("run_eagerly")
 
@@ -181,7 +182,7 @@ def test_float32_is_called_ill_conditioned(magnitude, sensitivity, wanted):
 
 def test_probes_take_the_spare_rows():
     x = np.arange(10, dtype=np.float32).reshape(5, 2) + 1
-    indices, keys = np.arange(5), batching.noise_keys(7, None, 5)
+    indices, keys = np.arange(5), noise_keys(7, None, 5)
     ((block, chosen, key, used),) = batching.blocks(x, indices, keys, (8,), batching.probed(5, (8,)))
     assert used == 8
     np.testing.assert_array_equal(block[:5], x)
@@ -194,7 +195,7 @@ def test_probes_take_the_spare_rows():
 def test_probes_after_full_blocks_take_a_small_block():
     x = np.arange(16, dtype=np.float32)[:, None] + 1
     sizes, n_probes = (2, 8), batching.probed(16, (2, 8))
-    found = list(batching.blocks(x, np.arange(16), batching.noise_keys(0, None, 16), sizes, n_probes))
+    found = list(batching.blocks(x, np.arange(16), noise_keys(0, None, 16), sizes, n_probes))
     assert [len(block) for block, *_ in found] == [8, 8, 2]
     assert batching.n_blocks(16, sizes, n_probes) == 3
     np.testing.assert_array_equal(np.concatenate([block for block, *_ in found[:2]]), x)
@@ -204,7 +205,7 @@ def test_probes_after_full_blocks_take_a_small_block():
 
 def test_blocks_without_probes_are_padded_with_the_last_sample():
     x = np.arange(3.0)[:, None]
-    found = list(batching.blocks(x, np.arange(3), batching.noise_keys(0, [4, 5, 6], 3), (2,)))
+    found = list(batching.blocks(x, np.arange(3), noise_keys(0, [4, 5, 6], 3), (2,)))
     assert [used for *_, used in found] == [2, 1]
     np.testing.assert_array_equal(found[1][0], [[2], [2]])
     np.testing.assert_array_equal(found[1][2], [[0, 6], [0, 6]])

@@ -1,4 +1,4 @@
-"""Samples cut into blocks of one size, with what keys their noise and what probes their rounding."""
+"""Samples cut into blocks of one size, with what probes their rounding."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-
-from xairt.errors import DataError
 
 Cut = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 """Samples, target indices and noise keys of a block, and how many of its rows are no padding."""
@@ -65,28 +63,6 @@ def n_blocks(n: int, sizes: Sequence[int], n_probes: int = 0) -> int:
 def _plan_with_probes(n: int, sizes: Sequence[int], n_probes: int) -> list[int]:
     found = plan(n, sizes)
     return found if n + n_probes <= sum(found) else [*found, sizes[0]]
-
-
-def noise_keys(seed: int, sample_index: Sequence[int] | None, n: int) -> np.ndarray:
-    """Return (n, 2) int32 of seed and sample index, which key each sample's noise.
-
-    Raises
-    ------
-    DataError
-        If the seed is no integer from 0 to 2**31 - 1, or there is not one such index for each sample.
-    """
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-        raise DataError(f"seed {seed!r} is not usable: give an integer from 0 to 2**31 - 1")
-    index = np.arange(n) if sample_index is None else np.asarray(sample_index)
-    if index.shape != (n,) or index.dtype.kind not in "iu":
-        raise DataError(
-            f"sample_index must hold one integer for each of the {n} samples, from 0 to 2**31 - 1, "
-            f"got shape {index.shape} of {index.dtype}"
-        )
-    wrong = index[(index < 0) | (index >= 2**31)]
-    if wrong.size:
-        raise DataError(f"sample_index {wrong[0]} is out of range: give integers from 0 to 2**31 - 1")
-    return np.stack([np.full(n, int(seed)), index], axis=1).astype(np.int32)
 
 
 def blocks(

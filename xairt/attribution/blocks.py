@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from xairt.attribution.network import Front, Network, Outputs, Rest
 from xairt.attribution.targets import Target
+from xairt.keys import generator_of
 
 BLOCK_BYTES = 256 * 2**20
 """Memory that the activations of the rows computed at once may take."""
@@ -285,6 +286,5 @@ def noise(keys: np.ndarray, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """
     drawn = np.empty((len(keys), *shape), np.float32)
     for place, key in zip(drawn, keys.tolist(), strict=True):
-        generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
-        generator.standard_normal(out=place, dtype=np.float32)
+        generator_of(key).standard_normal(out=place, dtype=np.float32)
     return drawn.astype(dtype, copy=False)

@@ -24,6 +24,7 @@ from xairt.attribution.registry import MethodCall, resolve
 from xairt.attribution.targets import Target, TargetLike
 from xairt.errors import MethodError, ModelError, suggest
 from xairt.grid import Grid
+from xairt.keys import noise_keys
 from xairt.models.loading import fingerprint
 from xairt.progress import track
 
@@ -186,7 +187,7 @@ class Explainer:
         n = len(samples.values)
         probes = batching.probed(n, self._engine.sizes) if self._is_probed else 0
         n_blocks = batching.n_blocks(n, self._engine.sizes, probes)
-        blocks = self._blocks(samples.values, batching.noise_keys(seed, sample_index, n), probes)
+        blocks = self._blocks(samples.values, noise_keys(seed, sample_index, n), probes)
         everything = batching.joined(track(blocks, n_blocks, self.label, progress), n + probes)
         computed = {name: values[:n] for name, values in everything.items()}
         sensitivity = batching.sensitivity(everything, n) if probes else None
@@ -257,7 +258,7 @@ class Explainer:
                 f"{self.label} with engine '{self._engine_name}' keeps no ledger: use engine='native'"
             )
         values = self._samples(x).values
-        indices, keys = self.target.per_sample(len(values)), batching.noise_keys(0, None, len(values))
+        indices, keys = self.target.per_sample(len(values)), noise_keys(0, None, len(values))
         parts = [
             (self._engine.layers(block, chosen), used)
             for block, chosen, key, used in batching.blocks(values, indices, keys, self._engine.sizes)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xairt.errors import DataError, reason_of
+from xairt.metrics.arrays import axes_to_one, dimensions, is_dataarray, refuse_names
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -135,6 +136,82 @@ def r2(y: ArrayLike, prediction: ArrayLike) -> float:
     return float(1 - np.sum((right - guess) ** 2) / np.sum((right - right.mean()) ** 2))
 
 
+def pairwise_correlation(
+    attributions: ArrayLike | xr.DataArray,
+    dim: str | Sequence[str] | None = None,
+    *,
+    network: str = "network",
+    axis: int | tuple[int, ...] = -1,
+    weights: ArrayLike | xr.DataArray | None = None,
+    skipna: bool = True,
+) -> Any:
+    """Return the Pearson correlation between the attributions of every two networks.
+
+    Networks that predict equally well agree here as far as they have learned the same relations (Krell et al.
+    2025, where strongly correlated inputs let them differ).
+
+    Parameters
+    ----------
+    attributions : array (networks, ..., cells) or DataArray
+        Of the same samples, one method.
+    dim : str or sequence of str
+        For a DataArray: the dimensions to correlate over (cells); must be given.
+    network : str
+        For a DataArray: the dimension of the networks.
+    axis : int or tuple of int
+        For a plain array: the axes to correlate over, counted in the array of one network.
+    weights, skipna
+        As `pearson`; weights broadcast against the array of one network.
+
+    Returns
+    -------
+    numpy.ndarray or xarray.DataArray
+        (pairs, ...), for example (pairs, samples), -1 .. 1, float64, NaN as `pearson`. The pairs are ordered
+        (0, 1), (0, 2), ... (1, 2), ...; in a DataArray the coordinates ``network_a`` and ``network_b`` of
+        dimension ``pair`` name them.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two networks or no such dimension, and as `pearson`.
+
+    Examples
+    --------
+    >>> pairwise_correlation([[[1.0, 2.0, 3.0]], [[2.0, 4.0, 6.0]], [[3.0, 2.0, 1.0]]])
+    array([[ 1.],
+           [-1.],
+           [-1.]])
+    """
+    if is_dataarray(attributions):
+        return _pairwise_labelled(attributions, dim, network, weights, skipna)
+    array = np.asarray(attributions, dtype=np.float64)
+    pairs = _pairs(len(array) if array.ndim else 0)
+    found = [pearson(array[i], array[j], dim, axis=axis, weights=weights, skipna=skipna) for i, j in pairs]
+    return np.stack(found)
+
+
+def _pairwise_labelled(
+    attributions: xr.DataArray, dim: str | Sequence[str] | None, network: str, weights: Any, skipna: bool
+) -> xr.DataArray:
+    import xarray as xr
+
+    dimensions(network, attributions.dims)
+    pairs = _pairs(attributions.sizes[network])
+    each = [attributions.isel({network: i}, drop=True) for i in range(attributions.sizes[network])]
+    found = xr.concat(
+        [pearson(each[i], each[j], dim, weights=weights, skipna=skipna) for i, j in pairs], "pair"
+    )
+    labels = attributions[network].values
+    first, second = np.transpose(pairs)
+    return found.assign_coords(network_a=("pair", labels[first]), network_b=("pair", labels[second]))
+
+
+def _pairs(networks: int) -> list[tuple[int, int]]:
+    if networks < 2:
+        raise DataError(f"attributions: {networks} network(s) make no pair; give those of two or more")
+    return list(combinations(range(networks), 2))
+
+
 def _correlate(
     kernel: _Kernel,
     a: Any,
@@ -145,16 +222,15 @@ def _correlate(
     skipna: bool,
 ) -> Any:
     """Send DataArrays through xarray's alignment and plain arrays straight to the kernel."""
-    if _is_dataarray(a) or _is_dataarray(b):
+    if is_dataarray(a) or is_dataarray(b):
         return _correlate_labelled(kernel, a, b, dim, weights, skipna)
-    if dim is not None:
-        raise DataError(f"dim={dim}: plain arrays have no dimension names; use axis=")
+    refuse_names(dim)
     arrays = [np.asarray(array, dtype=np.float64) for array in (a, b)]
     if weights is not None:
         arrays.append(np.asarray(weights, dtype=np.float64))
     try:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
-        moved = [_axes_to_one(np.broadcast_to(array, shape), axis) for array in arrays]
+        moved = [axes_to_one(np.broadcast_to(array, shape), axis) for array in arrays]
     except ValueError as error:
         shapes = ", ".join(str(array.shape) for array in arrays)
         raise DataError(f"arrays {shapes}: shapes or axis {axis} do not fit ({error})") from error
@@ -167,13 +243,9 @@ def _correlate_labelled(
     import xarray as xr
 
     arrays = [a, b] if weights is None else [a, b, weights]
-    if not all(_is_dataarray(array) for array in arrays):
+    if not all(is_dataarray(array) for array in arrays):
         raise DataError("a, b and weights: DataArrays and plain arrays are mixed; give DataArrays only")
-    dims = [dim] if isinstance(dim, str) else list(dim or ())
-    known = set(a.dims) | set(b.dims)
-    if not dims or not set(dims) <= known:
-        asked = f"dim={dim}: no such dimension" if dims else "dim: missing"
-        raise DataError(f"{asked}; give some of {', '.join(sorted(map(str, known)))}")
+    dims = dimensions(dim, {*a.dims, *b.dims})
     try:
         aligned = xr.broadcast(*xr.align(*arrays, join="exact"))
     except ValueError as error:
@@ -188,21 +260,6 @@ def _correlate_labelled(
         )
 
     return xr.apply_ufunc(reduce, *aligned, input_core_dims=[dims] * len(aligned))
-
-
-def _is_dataarray(array: Any) -> bool:
-    """Recognise a DataArray without importing xarray: who has one has imported it."""
-    xarray = sys.modules.get("xarray")
-    return xarray is not None and isinstance(array, xarray.DataArray)
-
-
-def _axes_to_one(array: NDArray[np.float64], axis: int | tuple[int, ...]) -> NDArray[np.float64]:
-    """Move the axes to correlate over to the end and join them."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    last = tuple(range(-len(axes), 0))
-    moved = np.moveaxis(array, axes, last)
-    kept = moved.shape[: array.ndim - len(axes)]
-    return moved.reshape(*kept, int(np.prod(moved.shape[len(kept) :])))
 
 
 def _masked(
