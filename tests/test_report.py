@@ -23,10 +23,9 @@ from xairt.runs.config import write_settings
 from xairt.runs.contract import Benchmark, Explanation
 from xairt.runs.manifest import Record
 from xairt.runs.report import content, page
-from xairt.runs.report.facts import names, read
+from xairt.runs.report.facts import Attribution, names, read
 from xairt.runs.report.findings import findings
-from xairt.runs.report.leaderboard import leaderboard, summarise
-from xairt.runs.report.tables import MISSING, Table
+from xairt.runs.report.tables import MISSING, Cell, Column, Row, Table
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,70 +46,6 @@ def told(folder: Path) -> list[str]:
     return [
         f"{f.severity} {f.subject}: {f.text}" for f in findings([read(Run.open(folder, toy.BENCHMARK), "x")])
     ]
-
-
-def column(table: Table, name: str) -> dict[str, str]:
-    at = [c.name for c in table.columns].index(name)
-    return {row.cells[0].text: row.cells[at].text for row in table.rows}
-
-
-# ------------------------------------------------------------------------------------------ leaderboard
-
-
-def test_leaderboard_gives_mean_and_spread_over_cases(sound):
-    facts = read(sound, "sound")
-    (table, _) = content.leaderboards([facts])
-    values = toy.SKILL["lrp.z"] + 0.02 * np.log10([1, 4])
-    assert column(table, "mean")["lrp.z"] == f"{values.mean():.3f}"
-    assert column(table, "sd over cases")["lrp.z"] == f"{values.std(ddof=1):.5f}"
-    assert column(table, "p05")["lrp.z"] == f"{values.mean() - 0.2:.3f}"
-    assert column(table, "n")["lrp.z"] == "5,000"
-    best, *_, last = [row.cells[0].text for row in table.rows]
-    assert (best, last) == ("lrp.z", "edge")
-    drawing = table.rows[0].cells[2].drawing
-    assert len(drawing.dots) == 2
-    assert drawing.reach[0] < drawing.dots[0] < drawing.centre < drawing.dots[1] < drawing.reach[1]
-
-
-def test_what_is_missing_is_said_and_never_zero(sound):
-    (table, _) = content.leaderboards([read(sound, "sound")])
-    cells = {name: column(table, name)["deep_taylor"] for name in ("mean", "sd over cases", "p05", "cases")}
-    assert cells == {"mean": "0.550", "sd over cases": "one case", "p05": MISSING, "cases": "1 of 2"}
-    absent = next(row for row in table.rows if row.cells[0].text == "edge")
-    assert absent.mark == "control"
-    assert {cell.text for cell in absent.cells[1:]} == {MISSING, "0 of 2"}
-    scores = content.case_scores(read(sound, "sound"))
-    row = next(r for r in scores.rows if [c.text for c in r.cells[:2]] == ["deep_taylor", "n1000"])
-    assert [cell.text for cell in row.cells[2:]] == [MISSING, MISSING]
-
-
-def test_controls_are_marked_by_label_or_method(sound):
-    table = sound.scores.assign(method=lambda t: t["label"].replace("gradient", "edge(width=2)"))
-    board = leaderboard("pearson", {"run": table}, ["random", "edge"], {"run": 2})
-    assert [r.cells[0].text for r in board.rows if r.mark] == [
-        "random",
-        "gradient",
-    ]  # edge has a row by its method
-
-
-def test_several_runs_have_a_group_of_columns_each(sound, tmp_path):
-    other = toy.make(tmp_path / "other", n_samples=[1000], r2=0.97)
-    both = [read(sound, "sound"), read(other, "other")]
-    board, _ = content.leaderboards(both)
-    width = (len(board.columns) - 1) // 2
-    assert board.groups == (("", 1), ("sound", width), ("other", width))
-    assert all(len(row.cells) == len(board.columns) for row in board.rows)
-    first = next(row for row in board.rows if row.cells[0].text == "lrp.z")
-    assert first.cells[1 + width].text == "0.820"
-    rows = [[cell.text for cell in row.cells] for row in content.differing_settings(both).rows]
-    assert rows == [["n_samples", "[1000, 4000]", "[1000]"], ["r2", "0.95", "0.97"]]
-
-
-def test_a_summary_without_percentiles_spreads_by_its_sd(sound):
-    table = sound.scores
-    rows = table[(table["label"] == "random") & (table["metric"] == "pearson")]
-    summary = summarise(rows[~rows["statistic"].isin(["p05", "p95"])], "mean")
-    assert summary.reach == pytest.approx((summary.mean - toy.SPREAD, summary.mean + toy.SPREAD))
 
 
 # --------------------------------------------------------------------------------------------- findings
@@ -236,6 +171,20 @@ def test_an_attribution_without_a_report_is_unknown(folder):
     assert "warn lrp.z: status unknown in n1000: its file holds no status_report" in told(folder)
 
 
+def test_every_reason_is_told_with_its_own_cases_the_worst_first(folder):
+    reasons = {f"n{i}": (i % 5, f"{i % 5} samples fail") for i in range(1, 8)}
+    attributions = [
+        Attribution(case, "lrp.z", "fail", reason, {"ok": 5 - n, "warn": 0, "fail": n})
+        for case, (n, reason) in reasons.items()
+    ]
+    facts = read(Run.open(folder, toy.BENCHMARK), "x")
+    told = {f.subject: f.text for f in findings([replace(facts, attributions=tuple(attributions))])}
+    assert told["lrp.z"] == (
+        "status fail in n4: 4 samples fail. In n3: 3 samples fail. In n2, n7: 2 samples fail. "
+        "In 3 more cases: see Completeness"
+    )
+
+
 # --------------------------------------------------------------------------------------------- the page
 
 
@@ -265,6 +214,17 @@ def test_settings_that_differ_from_the_nearest_preset_come_first(tmp_path):
     about = content.about(read(toy.make(tmp_path / "run", n_samples=[1000, 2000], seed=3), "run"))
     assert "settings of preset quick with 1 changed" in about.text
     assert [[cell.text for cell in row.cells] for row in about.changed.rows] == [["seed", "3", "0"]]
+
+
+def test_names_break_behind_their_parts_alone(text):
+    assert (
+        page.grid(
+            Table("t", (Column("a.bcde_f"),), (Row((Cell("lrp.alpha_beta(alpha=0.5)/x.png"),)),))
+        ).count("<wbr>")
+        == 2 + 3
+    )
+    assert "lrp.<wbr>alpha_<wbr>beta(alpha=1, beta=0)" in text
+    assert not re.search(r"overflow-wrap: anywhere[^}]*}\s*thead th:first-child", text)
 
 
 def test_text_of_data_is_escaped(text):

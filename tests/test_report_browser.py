@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import report_runs as toy
 
 from xairt.demo_page import write_page
-from xairt.runs import write_report
+from xairt.runs import Run, execute, write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PHONE = {"width": 360, "height": 740}
-DESKTOP = {"width": 1200, "height": 900}
+DESKTOP = {"width": 1280, "height": 900}
+
+LINES = """cell => {
+  const lines = new Map();
+  for (const node of [...cell.childNodes].filter(node => node.nodeType === Node.TEXT_NODE)) {
+    for (let i = 0; i < node.length; i++) {
+      const range = new Range();
+      range.setStart(node, i);
+      range.setEnd(node, i + 1);
+      const top = Math.round(range.getBoundingClientRect().top);
+      if (node.data.trim()) lines.set(top, (lines.get(top) ?? "") + node.data[i]);
+    }
+  }
+  return [...lines.values()];
+}"""
+"""Script that gives the lines into which a browser broke the text of a cell."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +57,15 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     toy.make(folder / "spoiled", r2=0.5)
     spoiled = toy.spoil(folder / "spoiled")
     third = toy.make(folder / f"third{toy.HOSTILE}", n_samples=[1000, 2000, 4000], title="<b>")
+    infinite = [
+        {"label": label, "value": value} for label, value in zip("abc", (np.inf, 0.25, -np.inf), strict=True)
+    ]
+    infinite = pd.DataFrame(infinite).assign(metric="k", statistic="mean")
+    benchmark = replace(toy.BENCHMARK, score=lambda case: infinite)
+    execute(benchmark, benchmark.configured({"n_samples": [1000]}), folder / "infinite")
     return {
+        "infinite": write_report([Run.open(folder / "infinite", benchmark)], folder / "infinite.html"),
+        "two": write_report([sound, spoiled], folder / "two.html"),
         "sound": write_report([sound], folder / "sound.html"),
         "spoiled": write_report([spoiled], folder / "spoiled.html"),
         "several": write_report([sound, spoiled, third], folder / "several.html"),
@@ -168,17 +194,68 @@ def test_warnings_come_first_and_name_what_is_wrong(opened):
 def test_several_runs_stand_side_by_side(opened):
     page = opened("several")
     groups = page.locator("#leaderboard table").first.locator("th.group").all_inner_texts()
-    assert [text.strip() for text in groups] == ["", "sound", "spoiled", f"third{toy.HOSTILE}"]
+    third = f"third{toy.HOSTILE}"
+    assert [text.strip() for text in groups] == ["", "mean", "spread", "sound", "spoiled", third]
     settings = page.locator("#what").inner_text()
     assert "Settings that differ between the runs" in settings
     board = page.locator("#leaderboard table").first
-    second = board.locator("th", has_text="mean").nth(1)  # of the second run
+    second = board.locator("th[data-column='2']")  # mean of the second run
+    assert second.inner_text().strip() == "spoiled"
     second.locator("button").click()
     at = int(second.get_attribute("data-column")) + 1
     values = [float(v) for v in cells(page, at) if v != "not computed"]
     assert values == sorted(values, reverse=True)
     shown = page.locator("#figures .figures").nth(1).locator("figure").all_inner_texts()
     assert [text.split("\n")[0] for text in shown] == ["sound", "spoiled", "not computed"]  # named otherwise
+
+
+def test_means_of_two_runs_are_in_view(opened, pages):
+    """Of both, without scrolling, on a phone too."""
+    for viewport in (PHONE, DESKTOP):
+        page = opened("two", viewport=viewport)
+        box = page.locator("#leaderboard .box").first.bounding_box()
+        for column in (2, 3):
+            cell = page.locator(
+                f"#leaderboard tbody tr:first-child td:nth-child({column})"
+            ).first.bounding_box()
+            assert cell["x"] + cell["width"] <= box["x"] + box["width"]
+
+
+def test_infinite_scores_are_sorted_as_numbers(opened, pages):
+    page = opened("infinite")
+    heading = page.locator("#leaderboard th", has_text="mean").first
+    for expected in (["inf", "0.250", "-inf", "not computed"], ["-inf", "0.250", "inf", "not computed"]):
+        heading.locator("button").click()
+        assert list(dict.fromkeys(cells(page, 2))) == expected
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP])
+def test_no_name_breaks_within_a_word(opened, viewport):
+    page = opened("two", viewport=viewport)
+    label = page.locator("#leaderboard tbody td:first-child", has_text="lrp.alpha_beta").first
+    lines = label.evaluate(LINES)
+    assert "".join(lines) == "lrp.alpha_beta(alpha=1, beta=0)"
+    assert all(re.search(r"[._ ]$", line) for line in lines[:-1])
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP])
+def test_a_figure_opens_over_the_window(opened, viewport):
+    page = opened("sound", viewport=viewport)
+    button = page.get_by_role("button", name="Enlarge: Truth and attributions")
+    small = button.locator("img").bounding_box()["width"]
+    button.focus()
+    page.keyboard.press("Enter")
+    large = page.locator("dialog[open] img")
+    assert large.bounding_box()["width"] > max(1599, 1.3 * small)
+    assert large.evaluate("i => i.naturalWidth") == 1600
+    assert page.locator("dialog").evaluate("d => getComputedStyle(d).overflowX") == "auto"
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+    assert button.evaluate("b => b === document.activeElement")
+    button.click()
+    page.get_by_role("button", name="Close").click()
+    assert page.locator("dialog").count() == 0
+    assert page.complaints == []
 
 
 def test_dark_mode_and_paper(opened):

@@ -24,13 +24,16 @@ from xairt.runs import (
     execute,
     parse_settings,
     read_settings,
+    scores,
     setting,
     settings_of,
 )
 from xairt.runs.contract import Benchmark, Case
 from xairt.runs.lock import locked
-from xairt.runs.manifest import Manifest
+from xairt.runs.manifest import Manifest, Record
 from xairt.runs.runner import planned
+
+CASE = Case("n10", TOY.case_settings(TOY.configured({}), {}, "score"), Path())
 
 STEPS = [f"{case}/{stage}" for case in ("n10", "n20") for stage in ("generate", "train", "score")]
 
@@ -217,6 +220,148 @@ def test_a_folder_of_another_benchmark_or_a_newer_format_is_refused(tmp_path, ra
     manifest.write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"manifest.json: damaged or no manifest"):
         run(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *({"benchmark": ["toy"]}, {"created": None}, {"format": "1"}, {"format": True}, {"records": []}),
+        *({"benchmark": None}, {"more": 1}, {"records": {"n10/train": None}}),
+    ],
+)
+def test_a_damaged_manifest_is_told_in_one_line(tmp_path, ran, damage):
+    run(tmp_path / "run", only="generate")
+    damage_manifest(tmp_path / "run", lambda stored: stored | damage)
+    for benchmark in (None, "toy"):
+        with pytest.raises(DataError, match=r"manifest.json: damaged or no manifest; restore it, or delete"):
+            Manifest.open(tmp_path / "run", benchmark)
+
+
+@pytest.mark.parametrize("name", ["format", "benchmark", "created", "records"])
+def test_a_manifest_without_a_part_is_damaged(tmp_path, ran, name):
+    run(tmp_path / "run", only="generate")
+    damage_manifest(tmp_path / "run", lambda stored: {k: v for k, v in stored.items() if k != name})
+    with pytest.raises(DataError, match=r"manifest.json: damaged or no manifest; restore it, or delete"):
+        run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *({"outputs": None}, {"outputs": {"x": 1}}, {"versions": None}, {"seconds": "x"}, {"seconds": "1.5"}),
+        *({"peak_memory": None}, {"facts": []}, {"error": None}, {"inputs": 1}, {"unknown": 1}),
+    ],
+)
+def test_a_damaged_record_is_told_in_one_line(tmp_path, ran, damage):
+    run(tmp_path / "run", only="generate")
+    change = {"n10/generate": Manifest.open(tmp_path / "run").records["n10/generate"].__dict__ | damage}
+    damage_manifest(tmp_path / "run", lambda stored: stored | {"records": stored["records"] | change})
+    with pytest.raises(DataError, match=r"manifest.json: damaged or no manifest; restore it, or delete"):
+        run(tmp_path / "run")
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path):
+    facts = {"samples": 3, "share": float("nan"), "workers": ["a", None]}
+    record = Record("i", {"a/b": "c"}, 1, 2, {"numpy": "1"}, "", facts)
+    manifest = Manifest(tmp_path, "toy", "now", {"n10/explain/lrp.z": record})
+    manifest.write()
+    first = (tmp_path / "manifest.json").read_bytes()
+    again = Manifest.open(tmp_path)
+    assert again.records["n10/explain/lrp.z"].outputs == {"a/b": "c"}
+    again.write()
+    assert json.loads(first)["records"]["n10/explain/lrp.z"]["facts"]["samples"] == 3
+    assert (tmp_path / "manifest.json").read_bytes() == first.replace(b'"seconds": 1,', b'"seconds": 1.0,')
+
+
+def damage_manifest(folder: Path, change) -> None:
+    path = folder / "manifest.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(change(stored)), encoding="utf-8")
+
+
+def scoring(*rows: dict) -> Benchmark:
+    """Return a benchmark of the cases NA and n10 whose score stage gives these rows."""
+    return dataclasses.replace(
+        TOY,
+        cases=lambda config: {"NA": {"n_samples": 3}, "n10": {}},
+        score=lambda case: pd.DataFrame(list(rows)),
+    )
+
+
+def test_names_that_look_like_missing_values_are_kept(tmp_path, ran):
+    names = ("NA", "nan", "null", "None", "N/A")
+    benchmark = scoring(
+        *(
+            {"label": name, "metric": "NA", "statistic": "mean", "value": 0.5, "engine": "null", "n": 3}
+            for name in names
+        ),
+        {"label": "missing", "metric": "k", "statistic": "value", "value": None, "engine": None, "n": None},
+    )
+    assert execute(benchmark, benchmark.configured({}), tmp_path / "run").failed == []
+    table = Run.open(tmp_path / "run", benchmark).scores
+    assert list(table["case"]) == ["NA"] * 6 + ["n10"] * 6
+    assert list(table["label"])[:6] == list(table["method"])[:6] == [*names, "missing"]
+    assert list(table["engine"])[:6] == ["null"] * 5 + [""]
+    assert set(table["convention"]) == {""}
+    assert list(table["value"].isna())[:6] == list(table["n"].isna())[:6] == [False] * 5 + [True]
+    lines = (tmp_path / "run/scores.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[6] == "toy,NA,missing,missing,,,k,value,,,"
+    assert len(lines) == 13
+
+
+def test_infinite_and_whole_numbers_are_read_as_they_were_written(tmp_path):
+    rows = [{"label": "a", "value": v, "n": n} for v, n in ((np.inf, 3), (-np.inf, np.int64(4)), (True, 2.5))]
+    path = tmp_path / "scores.csv"
+    scores.write(pd.DataFrame(rows, dtype=object).assign(metric="m", statistic="mean"), "toy", CASE, path)
+    assert list(scores.read(path)["value"]) == [np.inf, -np.inf, 1.0]
+    assert list(scores.read(path)["n"]) == [3, 4, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("value", "n.d."), ("value", "0.9"), ("value", ""), ("value", [0.5])),
+        *(("value", np.array([0.5])), ("n", "ten"), ("seconds", pd.Timedelta("1s"))),
+    ],
+)
+def test_a_score_that_is_no_number_fails_its_step(tmp_path, ran, name, value):
+    good = {"label": "a", "metric": "m", "statistic": "mean", "value": 0.5}
+    benchmark = scoring(good, good | {"label": "b", name: value})
+    assert execute(benchmark, benchmark.configured({}), tmp_path / "run").failed == ["NA/score", "n10/score"]
+    error = Manifest.open(tmp_path / "run").records["NA/score"].error
+    assert error.startswith(f"toy: score of 'b' in m, mean: {name} ")
+    assert error.endswith("is no number; return a number, or None where there is none")
+    assert not (tmp_path / "run/cases/NA/scores.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["label", "metric", "statistic"])
+@pytest.mark.parametrize("empty", [None, "", np.nan])
+def test_a_score_without_a_name_is_refused(tmp_path, name, empty):
+    good = {"label": "a", "metric": "m", "statistic": "mean", "value": 0.5}
+    with pytest.raises(DataError, match=f"toy: row 1 of its table of scores has no {name}; name it"):
+        scores.write(pd.DataFrame([good, good | {name: empty}]), "toy", CASE, tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (",0.5,3,", ",abc,3,", "its column value holds what is no number"),
+        (",0.5,3,", ",True,3,", "its column value holds what is no number"),
+        (",0.5,3,", ",nan,3,", "its column value holds what is no number"),
+        (",0.5,3,", ",0.5,ten,", "its column n holds what is no number"),
+        (",m,mean,0.5,3,", "", "a row has no label or no metric or no statistic"),
+        ("metric", "metrics", "its columns are not those of a table of scores"),
+    ],
+)
+def test_a_tampered_table_of_scores_is_told(tmp_path, old, new, reason):
+    path = tmp_path / "scores.csv"
+    row = {"label": "a", "metric": "m", "statistic": "mean", "value": 0.5, "n": 3}
+    scores.write(pd.DataFrame([row]), "toy", CASE, path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"scores.csv: {reason}; run the stage score again"):
+        scores.read(path)
 
 
 def test_settings_are_checked_and_the_error_names_the_field():

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from xairt.data.files import atomic_write
 from xairt.data.provenance import provenance, sha256_of, utc_time
@@ -17,6 +20,8 @@ FORMAT = 1
 """Format of a run's folder; a newer one is refused."""
 
 FILE = "manifest.json"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Record:
         Numbers and texts that the step reports, such as its workers.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
     inputs: str
     outputs: Mapping[str, str]
     seconds: float
@@ -48,6 +55,27 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=provenance)
     error: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What the file holds."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    format: int
+    benchmark: str
+    created: str
+    records: Mapping[str, Record]
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What the file of any format holds."""
+
+    __pydantic_config__ = ConfigDict(strict=True)
+
+    format: int
 
 
 class Manifest:
@@ -81,18 +109,18 @@ class Manifest:
             if benchmark is None:
                 raise DataError(f"{folder}: no run (it holds no {FILE}); check the path")
             return cls(folder, benchmark, utc_time(), {})
-        stored = _read(path)
-        if stored["format"] > FORMAT:
+        written = _read(path, _Format).format
+        if written > FORMAT:
             raise DataError(
-                f"{folder}: written by a newer xairt (format {stored['format']}, this one knows {FORMAT}); "
+                f"{folder}: written by a newer xairt (format {written}, this one knows {FORMAT}); "
                 "update xairt or choose another folder"
             )
-        if benchmark is not None and stored["benchmark"] != benchmark:
+        stored = _read(path, _Stored)
+        if benchmark is not None and stored.benchmark != benchmark:
             raise DataError(
-                f"{folder}: holds a run of '{stored['benchmark']}', not of '{benchmark}'; choose another folder"
+                f"{folder}: holds a run of '{stored.benchmark}', not of '{benchmark}'; choose another folder"
             )
-        records = {step: Record(**record) for step, record in stored["records"].items()}
-        return cls(folder, stored["benchmark"], stored["created"], records)
+        return cls(folder, stored.benchmark, stored.created, stored.records)
 
     def put(self, step: str, record: Record) -> None:
         """Enter a record in place of the one before, and write."""
@@ -136,15 +164,15 @@ def digest(content: Any) -> str:
     return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, kind: type[T]) -> T:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(stored["records"], dict) or not isinstance(stored["format"], int):
-            raise TypeError
-        for record in stored["records"].values() if stored["format"] <= FORMAT else ():
-            Record(**record)
-    except (OSError, ValueError, KeyError, TypeError):
+        return _adapter(kind).validate_json(path.read_bytes())
+    except (OSError, ValueError):
         raise DataError(
             f"{path}: damaged or no manifest; restore it, or delete it to let the run begin anew in its folder"
         ) from None
-    return stored
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)

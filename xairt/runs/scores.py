@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from xairt.data.files import atomic_write
@@ -19,7 +22,11 @@ COLUMNS = (
     *("metric", "statistic", "value", "n", "seconds"),
 )
 """Columns of the table. ``statistic`` says what of the metric's values ``value`` is (mean, sd, median, p05 ...)
-over ``n`` samples; ``seconds`` is the time the attribution took."""
+over ``n`` samples; ``seconds`` is the time the attribution took. Rows of one case and label may differ in
+``engine`` or ``convention``."""
+
+NUMBERS = ("value", "n", "seconds")
+"""Columns of numbers, empty where one is missing; all others hold texts, empty where there is none."""
 
 NETWORK = "network"
 """Label of the rows that judge a case's network itself: its r2, mse, accuracy on data it was not trained on."""
@@ -27,7 +34,8 @@ NETWORK = "network"
 GATED_STATISTICS = ("value", "mean")
 """Statistics of a network's row that a gate looks at."""
 
-REQUIRED = ("label", "metric", "statistic", "value")
+NAMES = ("label", "metric", "statistic")
+"""Columns that are never empty."""
 
 
 def write(table: pd.DataFrame, benchmark: str, case: Case, path: Path) -> None:
@@ -48,11 +56,12 @@ def write(table: pd.DataFrame, benchmark: str, case: Case, path: Path) -> None:
     Raises
     ------
     DataError
-        If the stage returned no table, or one that lacks a column or has an unknown one.
+        If the stage returned no table, or one that lacks a column or has an unknown one, a row without a
+        label, metric or statistic, or a value that is no number.
     """
     if not isinstance(table, pd.DataFrame):
         raise DataError(f"{benchmark}: its score stage returned a {type(table).__name__}; return a DataFrame")
-    missing = [name for name in REQUIRED if name not in table]
+    missing = [name for name in (*NAMES, "value") if name not in table]
     unknown = [str(name) for name in table if name not in COLUMNS]
     if missing or unknown:
         wrong = f"lacks {', '.join(missing)}" if missing else f"has the unknown {', '.join(unknown)}"
@@ -62,7 +71,9 @@ def write(table: pd.DataFrame, benchmark: str, case: Case, path: Path) -> None:
         full["method"] = full["label"]
     if "seconds" not in full:
         full["seconds"] = [case.records.get(f"explain/{label}") for label in full["label"]]
-    _write(full.reindex(columns=list(COLUMNS)), path)
+    full = full.reindex(columns=list(COLUMNS)).reset_index(drop=True)
+    _check_names(full, benchmark)
+    _write(full.assign(**{name: _numbers(full, name, benchmark) for name in NUMBERS}), path)
 
 
 def gather(files: Sequence[Path], path: Path) -> None:
@@ -73,20 +84,28 @@ def gather(files: Sequence[Path], path: Path) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read a table of scores.
+    """Read a table of scores; missing numbers are NaN, missing texts are empty.
 
     Raises
     ------
     DataError
         If the file is missing or no such table.
     """
+    texts = {name: str for name in COLUMNS if name not in NUMBERS}
+    empty = {name: [""] for name in NUMBERS}  # a case may be called NA
     try:
-        texts = dict.fromkeys(("case", "label", "engine", "convention"), str)
-        table = pd.read_csv(path, dtype=texts, float_precision="round_trip")
+        table = pd.read_csv(
+            path, dtype=texts, keep_default_na=False, na_values=empty, float_precision="round_trip"
+        )
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: no table of scores ({type(error).__name__}); run the stage score") from None
     if tuple(table.columns) != COLUMNS:
         raise DataError(f"{path}: its columns are not those of a table of scores; run the stage score again")
+    if (table[list(NAMES)].fillna("") == "").any(axis=None):
+        raise DataError(f"{path}: a row has no {' or no '.join(NAMES)}; run the stage score again")
+    for name in NUMBERS if len(table) else ():
+        if table[name].dtype.kind not in "iuf":
+            raise DataError(f"{path}: its column {name} holds what is no number; run the stage score again")
     return table
 
 
@@ -148,3 +167,33 @@ def missed_gates(table: pd.DataFrame, gates: Mapping[str, Mapping[str, float]]) 
 def _write(table: pd.DataFrame, path: Path) -> None:
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _check_names(table: pd.DataFrame, benchmark: str) -> None:
+    for name in NAMES:
+        empty = table[name].isna() | (table[name].astype(str) == "")
+        if empty.any():
+            row = int(empty.to_numpy().argmax())
+            raise DataError(f"{benchmark}: row {row} of its table of scores has no {name}; name it")
+
+
+def _numbers(table: pd.DataFrame, name: str, benchmark: str) -> pd.Series:
+    """Return a column as numbers, NaN where one is missing."""
+    found = [_number(value) for value in table[name]]
+    if None in found:
+        row = table.iloc[found.index(None)]
+        shown = " ".join(repr(row[name]).split())[:60]
+        raise DataError(
+            f"{benchmark}: score of '{row['label']}' in {row['metric']}, {row['statistic']}: {name} {shown} is "
+            "no number; return a number, or None where there is none"
+        )
+    return pd.Series(found, table.index)
+
+
+def _number(value: Any) -> float | None:
+    """Return a whole or real number, NaN for one that is missing, None for what is no number."""
+    if isinstance(value, Integral | np.bool_) and abs(int(value)) < 2**53:
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    return np.nan if value is None or value is pd.NA or value is pd.NaT else None

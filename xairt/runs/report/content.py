@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,9 +16,10 @@ from xairt.errors import DataError
 from xairt.runs.config import RunConfig, describe
 from xairt.runs.contract import Benchmark
 from xairt.runs.manifest import Record
+from xairt.runs.report.entries import ENTRY, by_case, is_central, statistic, with_entries
 from xairt.runs.report.facts import Attribution, Facts, size_of, stage_of
-from xairt.runs.report.leaderboard import CONTROL, is_control, leaderboard, metrics, statistic
-from xairt.runs.report.tables import MISSING, Cell, Column, Row, Table, count, numbers, seconds, size
+from xairt.runs.report.leaderboard import CONTROL, is_control, leaderboard, metrics
+from xairt.runs.report.tables import MISSING, Cell, Column, Row, Table, count, naming, numbers, seconds, size
 from xairt.runs.runner import FIGURES
 from xairt.runs.scores import GATED_STATISTICS, NETWORK, of_networks
 
@@ -140,21 +142,30 @@ def _judged(value: Cell, gate: float | None) -> Cell:
 
 def case_scores(facts: Facts) -> Table:
     """Return every case and method with all metrics."""
-    table, controls = facts.table[~of_networks(facts.table)], facts.run.benchmark.controls
-    labels = dict(zip(map(str, table["label"]), map(str, table["method"]), strict=True))
+    (named,) = with_entries([facts.table])
+    table, controls = named[~of_networks(named)], facts.run.benchmark.controls
+    entries = {str(r[ENTRY]): (str(r["label"]), str(r["method"])) for r in table.to_dict("records")}
     columns: list[list[Cell]] = []
     heads = []
     for metric in metrics([table]):
-        rows = table[table["metric"] == metric]
-        main = statistic(rows)
-        of = rows[rows["statistic"] == main].drop_duplicates(["case", "label"]).set_index(["case", "label"])
-        columns.append(numbers(of["value"].get((case, label)) for case in facts.cases for label in labels))
+        of_metric = table[table["metric"] == metric]
+        main = statistic(of_metric)
+        found = by_case(of_metric[is_central(of_metric, main)]).to_dict("index")
+        told = [found.get((entry, case), {}) for case in facts.cases for entry in entries]
+        cells = numbers(one.get("value") for one in told)
+        columns.append([naming(cell, _other(one, main)) for cell, one in zip(cells, told, strict=True)])
         heads.append(Column(metric if main == "value" else f"{metric}, {main}", numeric=True))
     rows = []
-    for i, (case, label) in enumerate((case, label) for case in facts.cases for label in labels):
-        mark = CONTROL if is_control(label, controls, labels[label]) else ""
-        rows.append(Row((Cell(label), Cell(case), *(column[i] for column in columns)), mark))
+    for i, (case, entry) in enumerate((case, entry) for case in facts.cases for entry in entries):
+        label, method = entries[entry]
+        mark = CONTROL if is_control(label, controls, method) else ""
+        rows.append(Row((Cell(entry), Cell(case), *(column[i] for column in columns)), mark))
     return Table("Scores by case", (Column("method"), Column("case"), *heads), tuple(rows))
+
+
+def _other(told: Mapping[str, Any], main: str) -> str:
+    """Return the statistic that a score is of, empty where it is the metric's own."""
+    return "" if told.get("statistic", main) == main else str(told["statistic"])
 
 
 def attributions(facts: Facts) -> Table:
@@ -250,10 +261,10 @@ def caption(file: str) -> str:
 
     Examples
     --------
-    >>> caption("figures/learning_curve.png")
-    'Learning curve'
+    >>> caption("figures/learning_curve.png"), caption("figures/maps-n2000.png")
+    ('Learning curve', 'Maps n2000')
     """
-    words = Path(file).stem.replace("_", " ").strip() or file
+    words = re.sub(r"[\s_-]+", " ", Path(file).stem).strip() or file
     return words[:1].upper() + words[1:]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from xairt.errors import DataError
 from xairt.runs import scores
+from xairt.runs.report.entries import ENTRY, with_entries
 from xairt.runs.report.facts import DAMAGED, Attribution, Facts, case_table_path, stage_of
 from xairt.runs.report.tables import MISSING, number_format
 from xairt.runs.runner import FIGURES, outdated
@@ -17,6 +18,9 @@ FAIL, WARN = "fail", "warn"
 
 NAMED = 6
 """So many cases, steps or files are named one by one."""
+
+NAMED_REASONS = 3
+"""So many reasons of one label are told."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +138,10 @@ def _scores(facts: Facts) -> Iterator[Finding]:
         elif not _same(rows, facts, case):
             text = f"its rows are not those of cases/{case}/{scores.FILE}; run again to rebuild them"
             yield Finding(FAIL, facts.name, scores.FILE, text)
-    values = facts.table[facts.table["value"].isna()]
-    for (label, metric), rows in values.groupby(["label", "metric"], sort=False):
+    (named,) = with_entries([facts.table])
+    for (entry, metric), rows in named[named["value"].isna()].groupby([ENTRY, "metric"], sort=False):
         cases = list(dict.fromkeys(rows["case"]))
-        yield Finding(WARN, facts.name, str(label), f"{metric} {MISSING} for {_named(cases)}")
+        yield Finding(WARN, facts.name, str(entry), f"{metric} {MISSING} for {_named(cases)}")
 
 
 def _same(rows: pd.DataFrame, facts: Facts, case: str) -> bool:
@@ -149,16 +153,26 @@ def _same(rows: pd.DataFrame, facts: Facts, case: str) -> bool:
 
 
 def _statuses(facts: Facts) -> Iterator[Finding]:
-    """Tell attributions whose sum misses its promise, one finding for each label and status."""
+    """Tell attributions whose sum misses its promise, one finding for each label and status, the worst first."""
     found: dict[tuple[str, str], list[Attribution]] = {}
     for a in facts.attributions:
         if a.status in (FAIL, WARN) or (not a.status and a.reason and not _has_failed(facts, a)):
             found.setdefault((a.label, a.status or WARN), []).append(a)
     for (label, status), those in found.items():
-        known = "status unknown" if not those[0].status else f"status {status}"
-        yield Finding(
-            status, facts.name, label, f"{known} in {_named([a.case for a in those])}: {those[0].reason}"
-        )
+        known = f"status {status}" if those[0].status else "status unknown"
+        yield Finding(status, facts.name, label, f"{known} in {_reasons(those)}")
+
+
+def _reasons(attributions: Sequence[Attribution]) -> str:
+    """Return the reasons, each with its cases, those of most samples first."""
+    cases: dict[str, list[str]] = {}
+    for a in sorted(attributions, key=lambda a: [-(a.counts or {}).get(name, 0) for name in (FAIL, WARN)]):
+        cases.setdefault(a.reason, []).append(a.case)
+    told = [f"{_named(those)}: {reason}" for reason, those in list(cases.items())[:NAMED_REASONS]]
+    left = sum(map(len, list(cases.values())[NAMED_REASONS:]))
+    if left:
+        told.append(f"{left} more {'case' if left == 1 else 'cases'}: see Completeness")
+    return ". In ".join(told)
 
 
 def _has_failed(facts: Facts, attribution: Attribution) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from xairt.runs.report.entries import CENTRAL, ENTRY, by_case, is_central, statistic, with_entries
 from xairt.runs.report.tables import (
     MISSING,
     Cell,
@@ -17,28 +18,28 @@ from xairt.runs.report.tables import (
     Row,
     Table,
     count,
+    naming,
     number,
     number_format,
     seconds,
 )
 from xairt.runs.scores import of_networks
 
-PREFERRED = ("mean", "value", "median")
-"""The statistic that stands for a metric: the first of these that it has, else its first."""
-
 CONTROL = "control"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One label of one run in one metric.
+    """One entry (see `with_entries`) of one run in one metric.
 
     Attributes
     ----------
     values : tuple of float
-        The preferred statistic of each case that has one.
+        What stands for each case that has it; may be infinite.
     others : mapping
         Mean over cases of every other statistic.
+    stand_in : str
+        The statistics that `values` are of, where it is not the metric's own; else empty.
     n : float
         Samples in these cases; NaN where not told.
     seconds : float
@@ -46,27 +47,31 @@ class Summary:
     """
 
     values: tuple[float, ...] = ()
-    others: Mapping[str, float] | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+    stand_in: str = ""
     n: float = np.nan
     seconds: float = np.nan
 
     @property
     def mean(self) -> float | None:
-        """Mean over cases."""
-        return float(np.mean(self.values)) if self.values else None
+        """Mean over cases; None where there is none."""
+        if not self.values or {np.inf, -np.inf} <= set(self.values):
+            return None
+        return float(np.mean(self.values))
 
     @property
     def sd(self) -> float | None:
-        """Standard deviation over cases (n - 1)."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
+        """Standard deviation over cases (n - 1); None where it is not finite."""
+        finite = len(self.values) > 1 and np.isfinite(self.values).all()
+        return float(np.std(self.values, ddof=1)) if finite else None
 
     @property
     def reach(self) -> tuple[float, float] | None:
         """Spread within cases: outermost percentiles, else mean and sd, else none."""
-        told = {p: v for name, v in (self.others or {}).items() if (p := _percentile(name)) is not None}
+        told = {p: v for name, v in self.others.items() if (p := _percentile(name)) is not None}
         if told and min(told) < 50 < max(told):
             ends = told[min(told)], told[max(told)]
-        elif self.mean is not None and "sd" in (self.others or {}):
+        elif self.mean is not None and "sd" in self.others:
             ends = self.mean - self.others["sd"], self.mean + self.others["sd"]
         else:
             return None
@@ -80,12 +85,6 @@ def metrics(tables: Iterable[pd.DataFrame], network: bool = False) -> list[str]:
         rows = table[of_networks(table) == network]
         found |= dict.fromkeys(map(str, rows["metric"]))
     return list(found)
-
-
-def statistic(rows: pd.DataFrame) -> str:
-    """Return the statistic that stands for a metric."""
-    there = list(dict.fromkeys(map(str, rows["statistic"])))
-    return next((name for name in PREFERRED if name in there), there[0] if there else PREFERRED[0])
 
 
 def is_control(label: str, controls: Sequence[str], method: str = "") -> bool:
@@ -119,89 +118,122 @@ def leaderboard(
     Table
         Sorted by the mean of the first run that has one, the largest first.
     """
-    rows = {run: _rows(table, metric) for run, table in tables.items()}
+    named = with_entries(list(tables.values()))
+    rows = {run: _rows(table, metric) for run, table in zip(tables, named, strict=True)}
     every = pd.concat(list(rows.values()), ignore_index=True)
     main = statistic(every)
-    others = [s for s in dict.fromkeys(map(str, every["statistic"])) if s != main]
-    methods = dict(zip(map(str, every["label"]), map(str, every["method"]), strict=True))
-    missing = [c for c in controls if not any(is_control(label, [c], m) for label, m in methods.items())]
-    summaries = {
-        run: {label: summarise(found[found["label"] == label], main) for label in [*methods, *missing]}
-        for run, found in rows.items()
-    }
-    order = sorted([*methods, *missing], key=lambda label: _rank(label, summaries))
-    groups, columns = _Groups(summaries, main, others, cases), [Column("method")]
-    for run in tables:
-        columns += groups.columns(run)
-    marks = {label: is_control(label, controls, methods.get(label, "")) for label in order}
+    known = {str(row[ENTRY]): (str(row["label"]), str(row["method"])) for row in every.to_dict("records")}
+    known |= {c: (c, c) for c in controls if not any(is_control(x, [c], m) for x, m in known.values())}
+    found = {run: summaries(own, main) for run, own in rows.items()}
+    found = {run: {entry: own.get(entry, Summary()) for entry in known} for run, own in found.items()}
+    groups = _Groups(found, main, _others(every, found), cases)
     table = tuple(
         Row(
-            (Cell(label), *(cell for run in tables for cell in groups.cells(run, label))),
-            CONTROL if marks[label] else "",
+            (Cell(entry), *groups.cells(entry)),
+            CONTROL if is_control(known[entry][0], controls, known[entry][1]) else "",
         )
-        for label in order
+        for entry in sorted(known, key=lambda entry: _rank(entry, found))
     )
-    widths = tuple((run, len(groups.columns(run))) for run in tables)
-    return Table(
-        metric,
-        tuple(columns),
-        table,
-        (("", 1), *widths) if len(tables) > 1 else (),
-        _note(main, others),
-    )
+    return Table(metric, (Column("method"), *groups.columns), table, groups.headings, groups.note)
 
 
-def summarise(rows: pd.DataFrame, main: str) -> Summary:
-    """Return the summary of the score rows of one label in one run."""
-    if rows.empty:
-        return Summary()
-    own = rows[(rows["statistic"] == main) & rows["value"].notna()]
-    others = rows[rows["statistic"] != main].groupby("statistic")["value"].mean()
-    n, took = own["n"].astype(float), own["seconds"].astype(float)
-    return Summary(
-        tuple(own["value"].astype(float)),
-        {str(name): float(value) for name, value in others.items()},
-        float(n.sum(min_count=1)),
-        float(took.mean()),
-    )
+def summaries(rows: pd.DataFrame, main: str) -> dict[str, Summary]:
+    """Return a summary for each entry of the score rows of one metric and run.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        As of `with_entries`.
+    main : str
+        Statistic that stands for the metric.
+    """
+    central = is_central(rows, main)
+    told = rows[central & rows["value"].notna()]
+    others = rows[~central].groupby([ENTRY, "statistic"], sort=False)["value"].mean()
+    found = {}
+    for entry in dict.fromkeys(rows[ENTRY]):
+        own = by_case(told[told[ENTRY] == entry])
+        used = list(dict.fromkeys(own["statistic"]))
+        found[str(entry)] = Summary(
+            tuple(own["value"].astype(float)),
+            {str(name): float(value) for (of, name), value in others.items() if of == entry},
+            "" if used in ([], [main]) else ", ".join(used),
+            float(own["n"].astype(float).sum(min_count=1)),
+            float(own["seconds"].astype(float).mean()),
+        )
+    return found
 
 
 @dataclass(frozen=True, eq=False)
 class _Groups:
-    """The columns that each run has in a leaderboard, all on one scale."""
+    """The columns of a leaderboard: the values of all runs, their drawings on one scale, then the rest by run."""
 
     summaries: Mapping[str, Mapping[str, Summary]]
     main: str
     others: Sequence[str]
     cases: Mapping[str, int]
 
-    def columns(self, run: str) -> list[Column]:
-        """Return the columns of a run."""
+    @property
+    def columns(self) -> list[Column]:
+        """Columns of all runs."""
         several = len(self.summaries) > 1
-        shown = [Column(self.main, numeric=True, first=several), Column("spread", sortable=False)]
-        shown += [Column("sd over cases", numeric=True)] if self._several_cases else []
-        shown += [Column(name, numeric=True) for name in self.others]
-        shown += [Column("cases", numeric=True)]
-        shown += [Column("n", numeric=True)] if self._told("n") else []
-        return shown + ([Column("seconds", numeric=True)] if self._told("seconds") else [])
+        values = [Column(run if several else self.main, numeric=True) for run in self.summaries]
+        drawings = [Column(run if several else "spread", sortable=False) for run in self.summaries]
+        names = ["sd over cases"] if self._several_cases else []
+        names += [*self.others, "cases", *(name for name in ("n", "seconds") if self._told(name))]
+        rest = [Column(name, numeric=True) for name in names]
+        groups = [values, drawings, *[rest] * len(self.summaries)]
+        return [replace(c, first=several and i == 0) for group in groups for i, c in enumerate(group)]
 
-    def cells(self, run: str, label: str) -> list[Cell]:
-        """Return the cells of a label in the columns of a run."""
-        summary = self.summaries[run][label]
+    @property
+    def headings(self) -> tuple[tuple[str, int], ...]:
+        """Headings over the columns of several runs."""
+        n = len(self.summaries)
+        if n == 1:
+            return ()
+        rest = len(self.columns) // n - 2
+        return ("", 1), (self.main, n), ("spread", n), *((run, rest) for run in self.summaries)
+
+    def cells(self, entry: str) -> list[Cell]:
+        """Return the cells of an entry."""
+        of_runs = [summaries[entry] for summaries in self.summaries.values()]
         write = number_format(self._all_values())
-        cells = [number(summary.mean, write), self._spread(label, summary, write)]
+        cells = [self._value(summary, write) for summary in of_runs]
+        cells += [self._spread(entry, summary, write) for summary in of_runs]
+        return cells + [cell for run in self.summaries for cell in self._rest(entry, run)]
+
+    def _value(self, summary: Summary, write: Callable[[float | None], str]) -> Cell:
+        return naming(number(summary.mean, write), summary.stand_in)
+
+    def _rest(self, entry: str, run: str) -> list[Cell]:
+        summary, cells = self.summaries[run][entry], []
         if self._several_cases:
             one = Cell("one case", kind="missing")
             alike = number_format(s.sd for s in self._all)
             cells.append(one if len(summary.values) == 1 else number(summary.sd, alike))
         for name in self.others:
-            alike = number_format((s.others or {}).get(name) for s in self._all)
-            cells.append(number((summary.others or {}).get(name), alike))
+            alike = number_format(s.others.get(name) for s in self._all)
+            cells.append(number(summary.others.get(name), alike))
         there, wanted = len(summary.values), self.cases[run]
         few = there < wanted
         cells.append(Cell(f"{there} of {wanted}" if few else str(there), there, "warn" if few else ""))
         cells += [count(summary.n)] if self._told("n") else []
         return cells + ([seconds(summary.seconds)] if self._told("seconds") else [])
+
+    @property
+    def note(self) -> str:
+        """How the table is to be read."""
+        within = [name for name in self.others if name not in CENTRAL]
+        over = [self.main, *(name for name in self.others if name in CENTRAL)]
+        text = f"Averaged over cases: {', '.join(over)}"
+        text += f"; and of the values within each case {', '.join(within)}. " if within else ". "
+        if any(summary.stand_in for summary in self._all):
+            text += f"Where a method has no {self.main}, what stands in its place is named beside it. "
+        line = " the line its spread within a case," if any(s.reach for s in self._all) else ""
+        return (
+            f"{text}In the drawings each dot is a case,{line} the upright stroke the mean. Sorted by "
+            f"{self.main}, the largest first: whether large is good depends on the metric."
+        )
 
     @property
     def _all(self) -> list[Summary]:
@@ -217,27 +249,28 @@ class _Groups:
     def _all_values(self) -> list[float]:
         return [v for s in self._all for v in (*s.values, *(s.reach or ())) if np.isfinite(v)]
 
-    def _spread(self, label: str, summary: Summary, write: Callable[[float | None], str]) -> Cell:
-        """Return the drawing of value and spread."""
-        if summary.mean is None:
-            return Cell(MISSING, kind="missing")
+    def _spread(self, entry: str, summary: Summary, write: Callable[[float | None], str]) -> Cell:
+        """Return the drawing of value and spread; what is infinite is not on it."""
+        dots = [value for value in summary.values if np.isfinite(value)]
+        if not dots:
+            return Cell("infinite" if summary.values else MISSING, kind="missing")
         low, high = scale(self._all_values())
 
         def place(value: float) -> float:
             return round(100 * (value - low) / (high - low), 2)
 
-        text = f"{label}: {self.main} {write(summary.mean)}"
-        reach = summary.reach
+        text = f"{entry}: {summary.stand_in or self.main} {write(summary.mean)}"
+        reach, centre = summary.reach, summary.mean
         if reach:
             text += f", within a case {write(reach[0])} to {write(reach[1])}"
         drawing = Drawing(
-            tuple(map(place, summary.values)),
-            place(summary.mean),
+            tuple(map(place, dots)),
+            place(centre) if centre is not None and np.isfinite(centre) else None,
             None if reach is None else (place(reach[0]), place(reach[1])),
             place(0.0) if low <= 0 <= high else None,
             text,
         )
-        return Cell("", key=summary.mean, drawing=drawing)
+        return Cell("", key=centre, drawing=drawing)
 
 
 def scale(values: Sequence[float]) -> tuple[float, float]:
@@ -264,21 +297,18 @@ def _rows(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table[(table["metric"] == metric) & ~of_networks(table)]
 
 
-def _rank(label: str, summaries: Mapping[str, Mapping[str, Summary]]) -> tuple[bool, float]:
-    """Return what a label is sorted by: missing ones last, the largest first."""
-    means = [run[label].mean for run in summaries.values() if run[label].mean is not None]
+def _others(every: pd.DataFrame, found: Mapping[str, Mapping[str, Summary]]) -> list[str]:
+    """Return the statistics beside those that stand for the metric."""
+    told = {name for run in found.values() for summary in run.values() for name in summary.others}
+    return [name for name in dict.fromkeys(map(str, every["statistic"])) if name in told]
+
+
+def _rank(entry: str, found: Mapping[str, Mapping[str, Summary]]) -> tuple[bool, float]:
+    """Return what an entry is sorted by: missing ones last, the largest first."""
+    means = [run[entry].mean for run in found.values() if run[entry].mean is not None]
     return (not means, -means[0] if means else 0.0)
 
 
 def _percentile(name: str) -> float | None:
     found = re.fullmatch(r"[pq](\d+(?:\.\d+)?)", name)
     return float(found[1]) if found else None
-
-
-def _note(main: str, others: Sequence[str]) -> str:
-    within = f" {', '.join(others)} are those within a case, averaged over cases." if others else ""
-    line = " the line its spread within a case," if others else ""
-    return (
-        f"{main} is averaged over cases.{within} In the drawings each dot is a case,{line} the upright "
-        "stroke the mean. Sorted by the mean, the largest first: whether large is good depends on the metric."
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
@@ -163,13 +164,23 @@ def _figure(file: str, paths: Mapping[str, Path | None]) -> dict[str, Any]:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("xairt.runs.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["segments"] = _segments
+    return environment
+
+
+def _segments(text: str) -> list[str]:
+    """Return a text in parts that a browser may break it into: behind the dots, underscores and slashes of names.
+
+    A file keeps its ending.
+    """
+    return re.split(r"(?<=[_/])(?=[^\W\d_])|(?<=\.)(?=[^\W\d_]{4})", text)
 
 
 def _resource(name: str) -> str:

@@ -1,5 +1,6 @@
 "use strict";
 // Sorts a table by the column whose heading is pressed; what was not computed stays last either way.
+// Opens a figure that is pressed over the whole window.
 (() => {
   const key = (row, column) => {
     const cell = row.cells[column];
@@ -33,6 +34,28 @@
 
   for (const heading of document.querySelectorAll("th[data-column]")) {
     heading.querySelector("button").addEventListener("click", () => sort(heading));
+  }
+
+  const element = (name, content) => Object.assign(document.createElement(name), content);
+
+  // The figure has its own size there, to be scrolled.
+  const enlarge = (image) => {
+    const dialog = element("dialog", { ariaLabel: image.alt });
+    const bar = element("p");
+    const button = element("button", { type: "button", textContent: "Close" });
+    button.addEventListener("click", () => dialog.close());
+    bar.append(element("span", { textContent: image.alt }), button);
+    dialog.append(bar, element("img", { src: image.src, alt: image.alt }));
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  };
+
+  for (const image of document.querySelectorAll("figure img")) {
+    const button = element("button", { type: "button", className: "zoom", ariaLabel: `Enlarge: ${image.alt}` });
+    image.replaceWith(button);
+    button.append(image);
+    button.addEventListener("click", () => enlarge(image));
   }
 
   // On paper everything that is folded stands open.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MISSING = "not computed"
 """Shown in place of every value that is not there."""
@@ -21,8 +21,8 @@ class Drawing:
     ----------
     dots : tuple of float
         The value of each case.
-    centre : float
-        Their mean.
+    centre : float or None
+        Their mean; None where it is not on the scale.
     reach : tuple of float or None
         Lower and upper end of the spread within the cases.
     zero : float or None
@@ -32,7 +32,7 @@ class Drawing:
     """
 
     dots: tuple[float, ...]
-    centre: float
+    centre: float | None
     reach: tuple[float, float] | None
     zero: float | None
     text: str
@@ -46,6 +46,11 @@ class Cell:
     key: float | None = None
     kind: str = ""
     drawing: Drawing | None = None
+
+    @property
+    def sort_key(self) -> str:
+        """The number it is sorted by as a script reads it; empty where there is none."""
+        return "" if self.key is None else str(self.key).replace("inf", "Infinity")
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,8 @@ def number_format(values: Iterable[float | None]) -> Callable[[float | None], st
 
     Examples
     --------
-    >>> [number_format([0.5, 0.81234])(v) for v in (0.5, 0.81234, None)]
-    ['0.500', '0.812', 'not computed']
+    >>> [number_format([0.5, 0.81234])(v) for v in (0.5, 0.81234, float("-inf"), None)]
+    ['0.500', '0.812', '-inf', 'not computed']
     >>> number_format([1234.5])(1234.5), number_format([3e-7])(3e-7), number_format([7.25])(7.25)
     ('1,234', '3.00e-07', '7.250')
     """
@@ -115,6 +120,11 @@ def number(value: float | None, write: Callable[[float | None], str], kind: str 
     if _absent(value):
         return Cell(MISSING, kind="missing")
     return Cell(write(value), key=float(value), kind=kind)
+
+
+def naming(cell: Cell, statistic: str) -> Cell:
+    """Return a number's cell with the name of the statistic that it is, where there is one to tell."""
+    return replace(cell, text=f"{cell.text} ({statistic})") if statistic and cell.key is not None else cell
 
 
 def numbers(values: Iterable[float | None]) -> list[Cell]:
@@ -150,4 +160,4 @@ def size(n_bytes: float) -> Cell:
 
 
 def _absent(value: float | None) -> bool:
-    return value is None or not math.isfinite(value)
+    return value is None or math.isnan(value)
