@@ -159,6 +159,7 @@ def test_scores_that_are_not_those_of_the_cases_are_told(folder):
     assert any(
         "fail scores.csv: its rows are not those of cases/n1000/scores.csv" in line for line in told(folder)
     )
+    assert set(read(Run.open(folder, toy.BENCHMARK), "x").table["case"]) == {"n4000"}
     path.write_text("\n".join(x for x in text.splitlines() if ",n4000," not in x) + "\n", encoding="utf-8")
     assert "warn n4000: no row in scores.csv; run again to bring it up to date" in told(folder)
     path.unlink()

@@ -475,6 +475,9 @@ def test_a_run_does_everything_and_then_only_what_a_setting_changes(tmp_path):
     steps = [f"{case}/{s}" for case in ("n40", "n60") for s in ("generate", "train", *explanations, "score")]
     assert first.done == [*steps, "figures"]
     assert set(runs.Run.open(folder, BENCHMARK).scores["case"]) == {"n40", "n60"}
+    (folder / "cases/n40/data.nc").write_bytes(b"cut off")
+    again = runs.execute(BENCHMARK, BENCHMARK.configured(small), folder)
+    assert again.done == ["n40/generate"]  # the same bytes came out
     redrawn = runs.execute(BENCHMARK, BENCHMARK.configured({**small, "n_samples": [40], "dpi": 50}), folder)
     assert redrawn.done == ["figures"]
     faster = {**small, "n_samples": [60], "learning_rate": 0.05}

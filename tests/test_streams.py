@@ -308,3 +308,16 @@ def test_shrinking_is_judged_by_the_first_samples():
     rng = np.random.default_rng(0)
     assert not streams._shrinks(rng.normal(size=(1000, 400)).astype(np.float32))
     assert streams._shrinks(np.zeros((10, 3)))
+
+
+def test_blocks_of_no_sample_and_types_that_netcdf_lacks_are_refused(tmp_path):
+    path = tmp_path / "x.nc"
+    with SampleWriter(path, title="x") as writer:
+        writer.append(xr.Dataset({"x": ("sample", np.zeros(3))}))
+    for size in (0, -5):
+        with pytest.raises(DataError, match=f"size={size}: a block holds 1 sample at least"):
+            list(sample_blocks(path, size=size))
+    coarse = xr.Dataset({"x": ("sample", np.zeros(3, np.float16))})
+    told = "x: values of float16 cannot be written in blocks"
+    with pytest.raises(DataError, match=told), SampleWriter(path, title="x") as writer:
+        writer.append(coarse)

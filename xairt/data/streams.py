@@ -344,9 +344,12 @@ def sample_blocks(
     Raises
     ------
     DataError
-        If the file is missing or damaged, lacks the variable, or the range is not within its samples.
+        If the file is missing or damaged, lacks the variable, the range is not within its samples, or blocks
+        hold no sample.
     """
     source = existing_file(path)
+    if size < 1:
+        raise DataError(f"size={size}: a block holds 1 sample at least; give a larger number")
     with open_netcdf(source) as dataset:
         array = variable_of(dataset, variable, source)
         dim, n = _axis(array, source)

@@ -57,7 +57,9 @@ class Facts:
     damaged : dict
         Files that are missing or changed, by step; empty lists left out.
     table : pandas.DataFrame
-        The scores; empty where there are none.
+        The scores; empty where there are none. Those of changed cases are left out.
+    changed : tuple of str
+        Cases whose rows in the table of all scores are not those of their own table.
     scores_error : str
         Why the scores cannot be read; empty where they can.
     attributions : tuple of Attribution
@@ -70,6 +72,7 @@ class Facts:
     records: Mapping[str, Record]
     damaged: Mapping[str, Sequence[str]]
     table: pd.DataFrame
+    changed: tuple[str, ...]
     scores_error: str
     attributions: tuple[Attribution, ...]
 
@@ -80,9 +83,20 @@ def read(run: Run, name: str) -> Facts:
     records = {step: run.manifest.records[step] for step in _asked_for(run, cases)}
     damaged = {step: files for step in records if (files := run.manifest.damaged(step))}
     table, scores_error = _scores(run, cases)
-    return Facts(
-        name, run, cases, records, damaged, table, scores_error, _attributions(run, cases, records, damaged)
-    )
+    whole = [case for case in table["case"].unique() if f"{case}/score" not in damaged]
+    changed = tuple(case for case in whole if not _is_own(run, case, table))
+    table = table[~table["case"].isin(changed)].reset_index(drop=True)
+    attributions = _attributions(run, cases, records, damaged)
+    return Facts(name, run, cases, records, damaged, table, changed, scores_error, attributions)
+
+
+def _is_own(run: Run, case: str, table: pd.DataFrame) -> bool:
+    """Return whether the rows of a case are those of its own table."""
+    try:
+        own = scores.read(run.folder / CASES / case / scores.FILE)
+    except DataError:
+        return False
+    return table[table["case"] == case].reset_index(drop=True).astype(object).equals(own.astype(object))
 
 
 def _asked_for(run: Run, cases: Mapping[str, Any]) -> list[str]:
@@ -178,8 +192,3 @@ def size_of(facts: Facts) -> int:
     """Return the bytes of all files that the run's steps wrote and that are there."""
     files = {facts.run.folder / name for record in facts.records.values() for name in record.outputs}
     return sum(path.stat().st_size for path in files if path.is_file())
-
-
-def case_table_path(facts: Facts, case: str) -> Path:
-    """Return the table of scores of one case."""
-    return facts.run.folder / CASES / case / scores.FILE

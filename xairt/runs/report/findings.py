@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
-from xairt.errors import DataError
 from xairt.runs import scores
 from xairt.runs.report.entries import ENTRY, with_entries
-from xairt.runs.report.facts import DAMAGED, Attribution, Facts, case_table_path, stage_of
+from xairt.runs.report.facts import DAMAGED, Attribution, Facts, stage_of
 from xairt.runs.report.tables import MISSING, number_format
 from xairt.runs.runner import FIGURES, outdated
 
@@ -131,25 +128,17 @@ def _scores(facts: Facts) -> Iterator[Finding]:
         if record is None or record.error or f"{case}/score" in facts.damaged:
             continue
         rows = facts.table[facts.table["case"] == case].reset_index(drop=True)
-        if rows.empty:
+        if case in facts.changed:
+            text = f"its rows are not those of cases/{case}/{scores.FILE} and left out; run again to rebuild them"
+            yield Finding(FAIL, facts.name, scores.FILE, text)
+        elif rows.empty:
             yield Finding(
                 WARN, facts.name, case, f"no row in {scores.FILE}; run again to bring it up to date"
             )
-        elif not _same(rows, facts, case):
-            text = f"its rows are not those of cases/{case}/{scores.FILE}; run again to rebuild them"
-            yield Finding(FAIL, facts.name, scores.FILE, text)
     (named,) = with_entries([facts.table])
     for (entry, metric), rows in named[named["value"].isna()].groupby([ENTRY, "metric"], sort=False):
         cases = list(dict.fromkeys(rows["case"]))
         yield Finding(WARN, facts.name, str(entry), f"{metric} {MISSING} for {_named(cases)}")
-
-
-def _same(rows: pd.DataFrame, facts: Facts, case: str) -> bool:
-    try:
-        own = scores.read(case_table_path(facts, case))
-    except DataError:
-        return False
-    return rows.astype(object).equals(own.astype(object))
 
 
 def _statuses(facts: Facts) -> Iterator[Finding]:
