@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from xairt.data import registry
 from xairt.errors import DataError
-from xairt.fields.correlation import default_coordinates, to_correlation
+from xairt.fields.correlation import to_correlation
+from xairt.fields.sources import COBE, read_covariance
 from xairt.grid import Grid
-
-REGISTERED = "krell2025-cobe-correlation"
 
 NETWORK_EXCLUDES = (405, 457)
 """Cells of the 460-cell matrix left out to feed the archived network of 458 inputs (0-based, row by row).
@@ -45,16 +47,40 @@ def cobe_correlation(exclude: tuple[int, ...] = (), *, download: bool = True) ->
     ----------
     COBE-SST2 (Hirahara et al. 2014), matrix of Krell et al. 2025.
     """
-    path = registry.path(REGISTERED, download=download)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            covariance, mask = archive["covariance"], archive["mask"].astype(bool)
-    except (KeyError, ValueError, OSError) as error:
-        raise DataError(f"{path}: not the archived correlation file ({error}); fetch it again") from None
-    cells = np.argwhere(mask)
+    covariance, grid = read_covariance(registry.path(COBE, download=download))
+    return without_cells(to_correlation(covariance), grid, exclude)
+
+
+def without_cells(
+    correlation: NDArray[np.float64], grid: Grid, exclude: Sequence[int]
+) -> tuple[NDArray[np.float64], Grid]:
+    """Leave cells out of a matrix and its grid.
+
+    Parameters
+    ----------
+    correlation : (n, n)
+    grid : Grid
+        The n cells.
+    exclude : sequence of int
+        Cells to leave out, counted in the vector.
+
+    Returns
+    -------
+    correlation : numpy.ndarray
+        Of the cells that are left.
+    grid : Grid
+
+    Raises
+    ------
+    DataError
+        If a cell does not exist.
+    """
+    cells = np.argwhere(grid.mask)
     if any(not 0 <= i < len(cells) for i in exclude):
-        raise DataError(f"exclude={exclude}: the matrix has cells 0 to {len(cells) - 1}; name some of them")
+        raise DataError(
+            f"exclude={tuple(exclude)}: the matrix has cells 0 to {len(cells) - 1}; name some of them"
+        )
     keep = np.setdiff1d(np.arange(len(cells)), exclude)
-    kept_mask = np.zeros_like(mask)
-    kept_mask[tuple(cells[keep].T)] = True
-    return to_correlation(covariance[np.ix_(keep, keep)]), Grid(kept_mask, *default_coordinates())
+    mask = np.zeros_like(grid.mask)
+    mask[tuple(cells[keep].T)] = True
+    return correlation[np.ix_(keep, keep)], Grid(mask, grid.lat, grid.lon)

@@ -62,12 +62,8 @@ def factorise(covariance: ArrayLike) -> Factor:
     """
     matrix = symmetric_matrix(covariance)
     values, vectors = np.linalg.eigh(matrix)
-    negative, trace = float(-values[values < 0].sum()), float(np.trace(matrix))
-    if not trace > 0 or negative > LARGEST_NEGATIVE_SHARE * trace:
-        raise DataError(
-            f"covariance: not positive semidefinite (negative eigenvalues sum to {-negative:.3g}, trace "
-            f"{trace:.3g}); estimate it from gap-free data"
-        )
+    trace = float(np.trace(matrix))
+    _refuse_negative(values, trace)
     clipped = values <= len(values) * np.finfo(np.float64).eps * values[-1]
     root = (vectors * np.sqrt(np.where(clipped, 0.0, values))) @ vectors.T
     kept = np.sqrt(np.sum(root**2, axis=1))
@@ -83,6 +79,37 @@ def factorise(covariance: ArrayLike) -> Factor:
             trace,
         )
     return factor
+
+
+def check_semidefinite(covariance: ArrayLike) -> NDArray[np.float64]:
+    """Return a covariance matrix as float64 after checking that `factorise` can take it.
+
+    Parameters
+    ----------
+    covariance : (n, n), symmetric
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, n) float64.
+
+    Raises
+    ------
+    DataError
+        As `factorise`.
+    """
+    matrix = symmetric_matrix(covariance)
+    _refuse_negative(np.linalg.eigvalsh(matrix), float(np.trace(matrix)))
+    return matrix
+
+
+def _refuse_negative(eigenvalues: NDArray[np.float64], trace: float) -> None:
+    negative = float(eigenvalues[eigenvalues < 0].sum())
+    if not trace > 0 or -negative > LARGEST_NEGATIVE_SHARE * trace:
+        raise DataError(
+            f"covariance: not positive semidefinite (negative eigenvalues sum to {negative:.3g}, trace "
+            f"{trace:.3g}); estimate it from gap-free data"
+        )
 
 
 def gaussian_blocks(
