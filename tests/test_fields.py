@@ -351,3 +351,90 @@ def test_contribution_and_output_are_those_computed_apart():
     np.testing.assert_array_equal(output, function.output(x))
     assert contribution.dtype == np.float32
     assert output.dtype == np.float64
+
+
+# ------------------------------------------------------------------------------------- fitted breakpoints
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, "float32 stored as float64"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_breakpoints_follow_from_slopes_and_contributions(correlation, seed, dtype):
+    small = correlation[:60, :60]
+    known = fields.draw(small, seed)
+    x = fields.sample_gaussian(small, 4000, seed, np.float64)
+    given = [known.contribution(x), x]
+    if dtype != np.float64:
+        given = [
+            a.astype(np.float32).astype(np.float32 if dtype == np.float32 else np.float64) for a in given
+        ]
+    fitted = fields.fit_breakpoints(given[1], given[0], known.scaled_slopes)
+    np.testing.assert_allclose(fitted.contribution(x), known.contribution(x), atol=1e-6)
+    inside = np.abs(known.breakpoints) < 2
+    precise = np.abs(fitted.breakpoints - known.breakpoints)[inside] < (1e-9 if dtype == np.float64 else 1e-4)
+    assert precise.mean() > 0.97  # two breakpoints between neighbouring samples cannot be told apart
+    new = fields.sample_gaussian(small, 2000, seed + 10, np.float64)
+    assert (np.abs(fitted.slope_at(new) - known.slope_at(new)) < 1e-9).mean() > 0.998
+
+
+def test_a_linear_function_has_no_breakpoints_to_fit():
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    fitted = fields.fit_breakpoints(x, 2 * x, np.full((3, 1), 2.0))
+    assert fitted.breakpoints.shape == (3, 0)
+
+
+def test_contributions_of_other_slopes_are_refused(correlation):
+    small = correlation[:10, :10]
+    known, x = fields.draw(small, 0), fields.sample_gaussian(small, 500, 0, np.float64)
+    given = known.contribution(x)
+    for wrong in (known.scaled_slopes[:, ::-1], known.scaled_slopes * 1.01, known.scaled_slopes + 0.1):
+        with pytest.raises(DataError, match=r"does not follow from the slopes in \d+ of 10 cells"):
+            fields.fit_breakpoints(x, given, wrong)
+    with pytest.raises(DataError, match="does not follow from the slopes in 10 of 10 cells"):
+        fields.fit_breakpoints(x, given + 0.1, known.scaled_slopes)
+    with pytest.raises(DataError, match="shapes do not fit"):
+        fields.fit_breakpoints(x[:5], given, known.scaled_slopes)
+    with pytest.raises(DataError, match="hold NaN or infinity"):
+        fields.fit_breakpoints(x, given * np.nan, known.scaled_slopes)
+
+
+# ------------------------------------------------------------------------------------------------- masks
+
+
+def test_weights_of_bumps_fall_with_great_circle_distance(grid):
+    centres, width = [(0.0, 215.0), (50.0, -30.0)], 1800.0
+    weights = fields.bump_weights(grid, centres, width_km=width)
+    positions = list(zip(*cell_positions(grid), strict=True))
+    for cell in range(0, grid.n_valid, 29):
+        nearest = min(_great_circle_km(positions[cell], centre) for centre in centres)
+        assert weights[cell] == pytest.approx(np.exp(-((nearest / width) ** 2) / 2), abs=1e-9)
+    assert weights.max() <= 1
+    removed = fields.bump_weights(grid, centres, width_km=width, removed_below=0.5)
+    np.testing.assert_array_equal(removed, np.where(weights < 0.5, 0, weights))
+    function = fields.draw(fields.analytic_sst_correlation(grid), 0, cell_weights=removed)
+    x = fields.sample_gaussian(np.eye(grid.n_valid), 5, 0)
+    assert (function.contribution(x)[:, removed == 0] == 0).all()
+    assert (function.contribution(x)[:, removed > 0] != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("centres", "options", "reason"),
+    [
+        ([], {}, r"centres: shape \(0,\); give pairs"),
+        ([(1.0, 2.0, 3.0)], {}, r"centres: shape \(1, 3\); give pairs"),
+        ([(91.0, 0.0)], {}, "centres: not on the globe"),
+        ([(np.nan, 0.0)], {}, "centres: not on the globe"),
+        ([(0.0, 0.0)], {"width_km": 0}, "width_km=0: must be positive"),
+        ([(0.0, 0.0)], {"removed_below": 2}, "removed_below=2: outside 0 .. 1"),
+    ],
+)
+def test_bumps_check_their_parameters(grid, centres, options, reason):
+    with pytest.raises(DataError, match=reason):
+        fields.bump_weights(grid, centres, **options)
+
+
+def test_values_beyond_all_pieces_and_at_zero():
+    function = PiecewiseLinear(np.array([[-1.0, 0.5]]), np.array([[1.0, 2.0, 3.0]]), divide=False)
+    x = np.array([[-3.0], [-1.0], [0.0], [0.5], [2.0], [np.nan]])
+    np.testing.assert_allclose(function.contribution(x)[:, 0], [-4, -2, 0, 1, 5.5, np.nan], rtol=1e-15)
+    assert function.contribution(x)[2, 0] == 0
+    np.testing.assert_array_equal(function.slope_at(x)[:, 0], [1, 2, 2, 3, 3, np.nan])

@@ -323,8 +323,8 @@ def test_a_network_below_its_gate_is_told(case, caplog):
 
 def test_figures_are_drawn_of_what_was_scored(run, tmp_path):
     figures(run, tmp_path)
-    names = {"maps-n60.png", "histograms.png", "learning-curve.png", "cell-functions.png"}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    drawn = ("maps-n60", "histograms", "learning-curve", "cell-functions", "samples", "slopes")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.png" for name in drawn}
     assert all(path.stat().st_size > 3000 for path in tmp_path.iterdir())
 
 

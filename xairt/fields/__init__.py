@@ -1,11 +1,20 @@
 """Gridded climate fields: anomalies, correlation matrices, Gaussian random fields, piecewise-linear truth."""
 
 from xairt.fields.anomaly import anomalies, coarsen, correlation_of_field
-from xairt.fields.cobe import NETWORK_EXCLUDES, cobe_correlation
+from xairt.fields.cobe import NETWORK_EXCLUDES, cobe_correlation, without_cells
 from xairt.fields.correlation import analytic_sst_correlation, default_grid, to_correlation
+from xairt.fields.fitting import fit_breakpoints
 from xairt.fields.gaussian import Factor, factorise, gaussian_blocks, sample_gaussian
+from xairt.fields.masks import bump_weights
 from xairt.fields.piecewise import PiecewiseLinear, draw
-from xairt.fields.sources import Source, correlation_of, read_covariance, read_field, strengthened
+from xairt.fields.sources import (
+    Source,
+    correlation_of,
+    read_covariance,
+    read_field,
+    source_file,
+    strengthened,
+)
 
 __all__ = [
     "NETWORK_EXCLUDES",
@@ -14,6 +23,7 @@ __all__ = [
     "Source",
     "analytic_sst_correlation",
     "anomalies",
+    "bump_weights",
     "coarsen",
     "cobe_correlation",
     "correlation_of",
@@ -21,10 +31,13 @@ __all__ = [
     "default_grid",
     "draw",
     "factorise",
+    "fit_breakpoints",
     "gaussian_blocks",
     "read_covariance",
     "read_field",
     "sample_gaussian",
+    "source_file",
     "strengthened",
     "to_correlation",
+    "without_cells",
 ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from xairt.data import registry
 from xairt.errors import DataError
@@ -45,10 +48,39 @@ def cobe_correlation(exclude: tuple[int, ...] = (), *, download: bool = True) ->
     COBE-SST2 (Hirahara et al. 2014), matrix of Krell et al. 2025.
     """
     covariance, grid = read_covariance(registry.path(COBE, download=download))
+    return without_cells(to_correlation(covariance), grid, exclude)
+
+
+def without_cells(
+    correlation: NDArray[np.float64], grid: Grid, exclude: Sequence[int]
+) -> tuple[NDArray[np.float64], Grid]:
+    """Leave cells out of a matrix and its grid.
+
+    Parameters
+    ----------
+    correlation : (n, n)
+    grid : Grid
+        The n cells.
+    exclude : sequence of int
+        Cells to leave out, counted in the vector.
+
+    Returns
+    -------
+    correlation : numpy.ndarray
+        Of the cells that are left.
+    grid : Grid
+
+    Raises
+    ------
+    DataError
+        If a cell does not exist.
+    """
     cells = np.argwhere(grid.mask)
     if any(not 0 <= i < len(cells) for i in exclude):
-        raise DataError(f"exclude={exclude}: the matrix has cells 0 to {len(cells) - 1}; name some of them")
+        raise DataError(
+            f"exclude={tuple(exclude)}: the matrix has cells 0 to {len(cells) - 1}; name some of them"
+        )
     keep = np.setdiff1d(np.arange(len(cells)), exclude)
-    kept_mask = np.zeros_like(grid.mask)
-    kept_mask[tuple(cells[keep].T)] = True
-    return to_correlation(covariance[np.ix_(keep, keep)]), Grid(kept_mask, grid.lat, grid.lon)
+    mask = np.zeros_like(grid.mask)
+    mask[tuple(cells[keep].T)] = True
+    return correlation[np.ix_(keep, keep)], Grid(mask, grid.lat, grid.lon)

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from xairt.errors import DataError
 from xairt.fields.piecewise import PiecewiseLinear
 
-_ROUNDINGS = 64
-"""Roundings of the stored precision, of the largest contribution, that a value may be off."""
+_ROUNDING = 64 * float(np.finfo(np.float32).eps)
+"""What a contribution may be off, as a share of the largest: roundings of float32, which archives pass through."""
 
 
 def fit_breakpoints(x: ArrayLike, contribution: ArrayLike, slopes: ArrayLike) -> PiecewiseLinear:
@@ -25,7 +25,7 @@ def fit_breakpoints(x: ArrayLike, contribution: ArrayLike, slopes: ArrayLike) ->
     x : (samples, n)
         Some thousand samples of each cell.
     contribution : (samples, n)
-        Of each cell, in the precision in which it was stored.
+        Of each cell, to the precision of float32 at least.
     slopes : (n, K + 1)
         From left to right, in the units of the contribution.
 
@@ -54,10 +54,9 @@ def fit_breakpoints(x: ArrayLike, contribution: ArrayLike, slopes: ArrayLike) ->
         )
     if not (np.isfinite(values).all() and np.isfinite(given).all() and np.isfinite(weights).all()):
         raise DataError("x, contribution and slopes: hold NaN or infinity; leave the cells without data out")
-    precision = max(np.finfo(a.dtype).eps if a.dtype.kind == "f" else 0.0 for a in (values, given))
     values, given = values.astype(np.float64), given.astype(np.float64)
     scale = np.abs(values).max(axis=0) * np.abs(weights).max(axis=1)
-    tolerance = _ROUNDINGS * precision * np.maximum(scale, np.finfo(np.float64).tiny)
+    tolerance = _ROUNDING * np.maximum(scale, np.finfo(np.float64).tiny)
     breakpoints = np.empty((len(weights), weights.shape[1] - 1))
     for cell, row in enumerate(weights):
         breakpoints[cell] = _of_cell(values[:, cell], given[:, cell], row, tolerance[cell])
@@ -103,14 +102,15 @@ def _walk(
         if not left.any():
             break
         at += int(left.argmax())
-        before = found[piece - 1] if piece else 0.0
+        before = x[at - 1] if at else 0.0
         for following in range(piece + 1, len(slopes)):
             bend = slopes[piece] - slopes[following]
             meeting = (given[at] - slopes[following] * x[at] - intercept) / bend if bend else np.inf
-            margin = tolerance / abs(bend) if bend else 0.0
+            margin = 2 * tolerance / abs(bend) if bend else 0.0
             if before - margin <= meeting <= x[at] + margin or following == len(slopes) - 1:
                 break
-        meeting = float(np.clip(np.nan_to_num(meeting), before, x[at]))
+        earlier = found[piece - 1] if piece else 0.0
+        meeting = float(np.clip(np.nan_to_num(meeting), earlier, x[at]))
         found[piece:following] = meeting
         intercept += bend * meeting
         piece = following

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,6 +82,13 @@ class PiecewiseLinear:
         """Number of cells n."""
         return len(self.slopes)
 
+    @cached_property
+    def scaled_slopes(self) -> NDArray[np.float64]:
+        """Slopes (n, K + 1) of the contributions, divided by n where these are."""
+        scaled = np.ascontiguousarray(self.slopes / self._divisor)
+        scaled.setflags(write=False)
+        return scaled
+
     def contribution(self, x: ArrayLike) -> NDArray[np.floating]:
         """Return each cell's contribution to the output.
 
@@ -124,13 +132,13 @@ class PiecewiseLinear:
         """
         values = self._checked(x)
         result = np.empty_like(values)
-        slopes = self.slopes / self._divisor
+        slopes = self.scaled_slopes.astype(values.dtype).ravel()
         for rows in _row_blocks(values):
-            block = values[rows]
-            found = np.where(np.isnan(block), np.nan, slopes[:, 0])
-            for k in range(self.breakpoints.shape[1]):
-                found = np.where(block >= self.breakpoints[:, k], slopes[:, k + 1], found)
-            result[rows] = np.where(block < 0, -found, found) if self.convention else found
+            block, found = values[rows].astype(np.float64), result[rows]
+            np.take(slopes, self._piece(block), out=found, mode="clip")
+            if self.convention:
+                np.negative(found, out=found, where=block < 0)
+            found[np.isnan(block)] = np.nan
         return result.reshape(np.shape(x))
 
     def output(self, x: ArrayLike) -> NDArray[np.float64]:
@@ -197,21 +205,33 @@ class PiecewiseLinear:
             values = values.astype(np.float64)
         return values.reshape(-1, self.n_cells)
 
+    def _piece(self, x: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return where in the flattened slopes (n, K + 1) the piece of each value stands."""
+        piece = np.zeros(x.shape, np.uint16)
+        for edge in self._edges:
+            piece += x >= edge
+        return piece + np.arange(self.n_cells) * self.slopes.shape[1]
+
+    @cached_property
+    def _edges(self) -> NDArray[np.float64]:
+        return np.ascontiguousarray(self.breakpoints.T)
+
+    @cached_property
+    def _intercepts(self) -> NDArray[np.float64]:
+        """Return what each piece's line is at 0, (n, K + 1): exactly 0 for the pieces that 0 belongs to."""
+        bends = -np.diff(self.scaled_slopes, axis=1) * self.breakpoints
+        right = np.cumsum(np.where(self.breakpoints > 0, bends, 0.0), axis=1)
+        left = np.cumsum(np.where(self.breakpoints < 0, bends, 0.0)[:, ::-1], axis=1)[:, ::-1]
+        found = np.zeros(self.slopes.shape)
+        found[:, 1:] += right
+        found[:, :-1] -= left
+        return found
+
     def _integrals(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum over pieces the slope times the signed length of the piece between 0 and x."""
-        total = np.zeros_like(x)
-        part = np.empty_like(x)
-        low = np.full(self.n_cells, -np.inf)
-        slopes = self.slopes / self._divisor
-        for k in range(slopes.shape[1]):
-            last = k == slopes.shape[1] - 1
-            high = np.full(self.n_cells, np.inf) if last else self.breakpoints[:, k]
-            np.maximum(x, low, out=part)
-            np.minimum(part, high, out=part)
-            part -= np.clip(0.0, low, high)
-            part *= slopes[:, k]
-            total += part
-            low = high
+        """Return slope times x plus intercept of the piece that x lies in, the integral of the slope from 0."""
+        piece = self._piece(x)
+        total = np.take(self.scaled_slopes, piece) * x
+        total += np.take(self._intercepts, piece)
         if self.convention:
             np.negative(total, out=total, where=x < 0)
         return total

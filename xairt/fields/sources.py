@@ -85,9 +85,7 @@ def correlation_of(
             raise DataError(f"{path}: source 'analytic' reads no file; name the source that does")
         grid = default_grid()
         return analytic_sst_correlation(grid), grid
-    if path is None and source == "netcdf":
-        raise DataError("source 'netcdf': no file; name one with time, latitude and longitude")
-    file = registry.path(COBE) if path is None else registry.resolve(path)
+    file = source_file(source, path)
     try:
         if source == "correlation":
             covariance, grid = read_covariance(file)
@@ -97,6 +95,25 @@ def correlation_of(
     except DataError as error:
         text = str(error)
         raise DataError(text if text.startswith(str(file)) else f"{file}: {text}") from None
+
+
+def source_file(source: Source, path: str | os.PathLike[str] | None = None) -> Path:
+    """Return the local file of a source that has one.
+
+    Parameters
+    ----------
+    source : "correlation" or "netcdf"
+    path : path, registered name or URL, optional
+        As of `correlation_of`.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or none is named.
+    """
+    if path is None and source == "netcdf":
+        raise DataError("source 'netcdf': no file; name one with time, latitude and longitude")
+    return existing_file(registry.path(COBE) if path is None else registry.resolve(path))
 
 
 def strengthened(correlation: NDArray[np.floating], w: float) -> NDArray[np.float64]:

@@ -1,8 +1,9 @@
-"""The figures of a run: maps, distributions of scores, learning curve, known functions."""
+"""The figures of a run: maps, distributions of scores, learning curve, known functions of cells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,28 +11,36 @@ import numpy as np
 import pandas as pd
 
 from xairt import fields
+from xairt.benchmarks.sstanom.map_figures import (
+    LEAST_OF_COMPOSITES,
+    attribution_maps,
+    composites,
+    n_explained,
+    sample_maps,
+    slope_maps,
+)
 from xairt.benchmarks.sstanom.scoring import CORRELATIONS
-from xairt.benchmarks.sstanom.stages import DATA, NETWORK, explain, grid_of
-from xairt.data.files import read_array, read_dataset
+from xairt.benchmarks.sstanom.stages import DATA, NETWORK, grid_of, variables_of
+from xairt.data.files import read_array, read_attributes, read_dataset
+from xairt.errors import DataError
 from xairt.runs import Case, Run
 
 if TYPE_CHECKING:
-    import xarray as xr
     from matplotlib.figure import Figure
 
 PAPER_LIMITS, PAPER_BINS = (-0.5, 1.0), 50
 """Axis and bins of the paper's histograms."""
 
-MOST_MAPS = 4
 SHOWN_ANOMALIES = (-3.0, 3.0)
 
 
 def figures(run: Run, output: Path) -> None:
     """Draw the figures of a run over all cases that were scored.
 
-    Writes ``maps-<case>.png`` (true contribution and attributions of shown samples), ``histograms.png``
-    (Pearson's r of every sample), ``learning-curve.png`` (mean r and R2 by number of samples) and
-    ``cell-functions.png``.
+    Writes ``maps-<case>.png`` (true contribution and attributions of shown samples), ``composites-<case>.png``
+    (where enough samples were explained), ``histograms.png`` (Pearson's r of every sample),
+    ``learning-curve.png`` (mean r and R2 by number of samples), ``samples.png``, ``slopes.png`` and, where
+    the breakpoints are known, ``cell-functions.png``, these of the first case.
 
     Parameters
     ----------
@@ -46,38 +55,21 @@ def figures(run: Run, output: Path) -> None:
     cases = {name: case for name, case in run.cases.items() if name in scored}
     if not cases:
         return
-    drawn = {f"maps-{name}": attribution_maps(case) for name, case in cases.items()}
-    drawn["histograms"] = score_histograms(cases)
-    drawn["learning-curve"] = learning_curve(scores, {n: c.config.n_samples for n, c in cases.items()})
-    drawn["cell-functions"] = cell_functions(next(iter(cases.values())))
-    for name, figure in drawn.items():
-        save_figure(figure, output / f"{name}.png", run.config.dpi)
-
-
-def attribution_maps(case: Case) -> Figure:
-    """Draw true contribution and attributions of the shown samples of a case, with r in the titles.
-
-    Parameters
-    ----------
-    case : Case
-        With data and attributions.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from xairt.plots.maps import maps
-
-    config, explanations = case.config, {e.name: e for e in explain(case)}
-    shown = [name for name in config.shown_methods if name in explanations]
-    chosen = [explanations[name] for name in shown or list(explanations)[:MOST_MAPS]]
-    first, count = chosen[0].first, chosen[0].last - chosen[0].first
-    positions = [i for i in config.shown_samples if i < count] or [0]
-    attributions = {e.name: _samples(case, e.file, "attribution", positions, 0) for e in chosen}
-    truth = _samples(case, DATA, "truth", positions, first)
-    attributions = {name: maps_.assign_coords(sample=truth["sample"]) for name, maps_ in attributions.items()}
-    title = f"{case.name}: true contribution of each ocean cell, attributions, and r between them"
-    return maps(attributions, truth, samples=range(len(positions)), share="panel", title=title)
+    first = next(iter(cases.values()))
+    drawn: dict[str, Callable[[], Figure]] = {}
+    for name, case in cases.items():
+        drawn[f"maps-{name}"] = partial(attribution_maps, case)
+        if n_explained(case) >= LEAST_OF_COMPOSITES:
+            drawn[f"composites-{name}"] = partial(composites, case)
+    drawn["histograms"] = partial(score_histograms, cases)
+    sizes = {name: case.config.n_samples for name, case in cases.items()}
+    drawn["learning-curve"] = partial(learning_curve, scores, sizes)
+    drawn["samples"] = partial(sample_maps, first)
+    drawn["slopes"] = partial(slope_maps, first)
+    if known_function(first.read(DATA)) is not None:
+        drawn["cell-functions"] = partial(cell_functions, first)
+    for name, draw in drawn.items():
+        save_figure(draw(), output / f"{name}.png", run.config.dpi)
 
 
 def score_histograms(cases: Mapping[str, Case]) -> Figure:
@@ -156,16 +148,24 @@ def cell_functions(case: Case) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If the breakpoints are not known.
     """
     from xairt.plots.distributions import panels_for
-    from xairt.plots.style import LABEL_SIZE
+    from xairt.plots.style import LABEL_SIZE, TICK_SIZE
 
     data = case.read(DATA)
     grid, function = grid_of(data), known_function(data)
+    if function is None:
+        raise DataError(f"{data}: the breakpoints are not known; draw another figure")
+    offset = float(read_array(data, "offset")) if "offset" in variables_of(data) else 0.0
     cells = list(dict.fromkeys(grid.nearest(*place) for place in case.config.shown_cells))
     figure, axes = panels_for(["lat {:g}, lon {:g}".format(*grid.cell(cell)) for cell in cells])
     anomaly = np.linspace(*SHOWN_ANOMALIES, 601)
-    lines = function.contribution(np.repeat(anomaly[:, np.newaxis], grid.n_valid, axis=1))
+    lines = function.contribution(np.repeat(anomaly[:, np.newaxis], grid.n_valid, axis=1)) + offset
     for ax, cell in zip(axes, cells, strict=True):
         marks = function.breakpoints[cell]
         marks = marks[(marks >= anomaly[0]) & (marks <= anomaly[-1])]
@@ -174,10 +174,11 @@ def cell_functions(case: Case) -> Figure:
         ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
         ax.set_xlabel("standardised SST anomaly", fontsize=LABEL_SIZE)
         ax.set_ylabel("contribution", fontsize=LABEL_SIZE)
+        ax.yaxis.get_offset_text().set_fontsize(TICK_SIZE)
     return figure
 
 
-def known_function(data: Path) -> fields.PiecewiseLinear:
+def known_function(data: Path) -> fields.PiecewiseLinear | None:
     """Return the known function of the ocean cells that a file of data holds.
 
     Parameters
@@ -187,26 +188,19 @@ def known_function(data: Path) -> fields.PiecewiseLinear:
 
     Returns
     -------
-    fields.PiecewiseLinear
-        Its slopes are divided by the number of cells.
+    fields.PiecewiseLinear or None
+        Its slopes are divided by the number of cells; None where the archive does not tell the breakpoints. The
+        variable ``offset`` of the file is not part of it.
     """
     grid, stored = grid_of(data), read_array(data, "piece_slopes")
     slopes = stored.values[..., grid.mask].T
     breakpoints = np.empty((grid.n_valid, 0))
     if slopes.shape[1] > 1:
+        if "breakpoints" not in variables_of(data):
+            return None
         breakpoints = read_array(data, "breakpoints").values[..., grid.mask].T
-    return fields.PiecewiseLinear(breakpoints, slopes, divide=False)
-
-
-def _samples(case: Case, file: str, variable: str, positions: list[int], first: int) -> xr.DataArray:
-    """Read maps at positions counted from a first one, labelled by their place in the data."""
-    import xarray as xr
-
-    path = case.read(file)
-    found = [
-        read_array(path, variable, select={"sample": slice(first + i, first + i + 1)}) for i in positions
-    ]
-    return xr.concat(found, "sample").assign_coords(sample=[first + i for i in positions])
+    convention = read_attributes(data).get("truth_convention")
+    return fields.PiecewiseLinear(breakpoints, slopes, divide=False, convention=convention)
 
 
 def _by_size(table: pd.DataFrame | pd.Series, sizes: Mapping[str, int]) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from xairt import metrics
-from xairt.benchmarks.sstanom.stages import DATA, NETWORK, NETWORKS, explain, grid_of, vectors
+from xairt.benchmarks.sstanom.stages import DATA, NETWORK, NETWORKS, explain, grid_of, variables_of, vectors
 from xairt.data.files import read_array, write_dataset
 from xairt.runs import Case, Explanation
 
@@ -65,7 +65,7 @@ def truths_of(method: str) -> tuple[str, ...]:
 
 
 def sample_scores(
-    method: str, attribution: ArrayLike, prediction: ArrayLike, truth: ArrayLike, slope: ArrayLike
+    method: str, attribution: ArrayLike, prediction: ArrayLike, truth: ArrayLike, slope: ArrayLike | None
 ) -> dict[str, NDArray[np.float64]]:
     """Correlate attributions with the truths of their method, sample by sample.
 
@@ -78,7 +78,7 @@ def sample_scores(
         Output of the network: where LRP keeps one sign for all cells and the output is negative, the sign of
         the correlation is flipped.
     truth, slope : (samples, cells)
-        True contributions and slopes.
+        True contributions and slopes; where the slopes are not known (None), nothing is compared with them.
 
     Returns
     -------
@@ -89,16 +89,18 @@ def sample_scores(
     contribution = np.asarray(truth, np.float64)
     truths = {
         "contribution": contribution,
-        "slope": np.asarray(slope, np.float64),
         "positive_part": np.maximum(contribution, 0.0),
         "magnitude": np.abs(contribution),
     }
+    if slope is not None:
+        truths["slope"] = np.asarray(slope, np.float64)
     values = np.asarray(attribution, np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
     sign = np.where(np.asarray(prediction) < 0, -1.0, 1.0) if _keeps_one_sign(method) else 1.0
     return {
         f"{measure}.{name}": sign * correlate(values, truths[name], skipna=False)
         for name in truths_of(method)
+        if name in truths
         for measure, correlate in MEASURES.items()
     }
 
@@ -181,10 +183,12 @@ def _scores_of_samples(case: Case, explanations: Sequence[Explanation]) -> Score
     """Score the samples of all attributions of a case, block by block; they explain the same samples."""
     data = case.read(DATA)
     grid, begin, end = grid_of(data), explanations[0].first, explanations[0].last
+    with_slope = "slope" in variables_of(data)
     parts: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
     for first in range(begin, end, _BLOCK):
         last = min(first + _BLOCK, end)
-        truth, slope = (vectors(data, name, grid, first, last) for name in ("truth", "slope"))
+        truth = vectors(data, "truth", grid, first, last)
+        slope = vectors(data, "slope", grid, first, last) if with_slope else None
         rows = first - begin, last - begin
         for explanation in explanations:
             file = case.read(explanation.file)

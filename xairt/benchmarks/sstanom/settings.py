@@ -31,6 +31,9 @@ PROGRAM_OF_THE_PAPER = (
 )
 """Methods as the paper's program computes them, where that differs from their definition."""
 
+OF_THE_TRUTH = ("n_breakpoints", "quantiles", "convention", "kept_around", "noise", "remove_median")
+"""Settings of a drawn function."""
+
 Place = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-360, le=360)]]
 
 
@@ -40,16 +43,16 @@ class SSTAnomalySettings(RunConfig):
     n_samples: Sweep[Annotated[int, Field(ge=20)]] = setting(
         "generate", (100_000,), description="maps drawn, test set included, at least 20; one case for each"
     )
-    source: Literal["analytic", "correlation", "netcdf"] = setting(
+    source: Literal["analytic", "correlation", "netcdf", "archive"] = setting(
         "generate",
         "analytic",
-        description="where the correlation of the maps comes from: an analytic function, a matrix file (.npz), or "
-        "the anomalies of a field (netCDF)",
+        description="where the correlation of the maps comes from: an analytic function, a matrix file (.npz), the "
+        "anomalies of a field (netCDF); or archive: maps and truth of the paper (synth_exm_data .nc or .mat)",
     )
     source_file: str | None = setting(
         "generate",
         None,
-        description="path, URL or registered name of the source's file; for a matrix the registered one of COBE-SST2",
+        description="path, URL or registered name of the source's file; by default the registered matrix or archive",
     )
     variable: str | None = setting(
         "generate", None, description="field of a netCDF source, where it holds several"
@@ -60,11 +63,48 @@ class SSTAnomalySettings(RunConfig):
         description="every n-th row and column of a netCDF source is taken; by default as many as make 10 degrees",
         ge=1,
     )
+    first_sample: int = setting(
+        "generate", 0, description="first map taken from the archive, counted from 0", ge=0
+    )
+    network: Literal["train", "pretrained"] = setting(
+        "generate",
+        "train",
+        description="train a network, or take the archived one of the paper (458 cells: source archive, or the "
+        "COBE-SST2 matrix without two cells, an approximation)",
+    )
     seed: int = setting(
         "generate", 0, description="seed of maps, known function, initial weights, order and noise", ge=0
     )
     n_breakpoints: int = setting(
         "generate", 5, description="breakpoints of each cell's function, 0 among them; 0: linear", ge=0, le=50
+    )
+    quantiles: Literal["population", "empirical"] = setting(
+        "generate",
+        "population",
+        description="breakpoints are quantiles of the normal distribution, or of the maps (at most 100,000)",
+    )
+    convention: Literal["krell2025"] | None = setting(
+        "generate", None, description="krell2025: contributions of negative anomalies have their sign flipped"
+    )
+    kept_around: tuple[Place, ...] = setting(
+        "generate",
+        (),
+        description="(latitude, longitude) in degrees; far from them cells contribute nothing; by default all do",
+    )
+    bump_width: float = setting(
+        "generate", 2000.0, description="standard deviation of these Gaussian bumps, km", gt=0, le=20000
+    )
+    noise: float = setting(
+        "generate",
+        0.0,
+        description="Gaussian noise on the output, share of its standard deviation",
+        ge=0,
+        le=10,
+    )
+    remove_median: bool = setting(
+        "generate",
+        False,
+        description="subtract the median of the output, a share of it from each contribution",
     )
     test_share: float = setting(
         "train", 0.1, description="share of the maps, the last ones, kept for testing", gt=0, le=0.5
@@ -137,6 +177,17 @@ class SSTAnomalySettings(RunConfig):
             raise ValueError("source 'netcdf' needs a file; set source_file")
         if self.source == "analytic" and self.source_file is not None:
             raise ValueError("source 'analytic' reads no file; set source to what source_file is")
+        if self.network == "pretrained" and self.source in ("analytic", "netcdf"):
+            raise ValueError(
+                f"source '{self.source}' has other cells than the pretrained network; set source=archive"
+            )
+        fixed = [
+            name for name in OF_THE_TRUTH if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.source == "archive" and fixed:
+            raise ValueError(f"source 'archive' has a truth of its own; leave out {', '.join(fixed)}")
+        if self.source != "archive" and self.first_sample:
+            raise ValueError("first_sample counts maps of the archive; set source=archive")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xairt import fields, metrics
-from xairt.benchmarks.sstanom.task import sst_task
-from xairt.data.files import atomic_write, read_array
+from xairt import metrics
+from xairt.benchmarks.sstanom.generation import PRETRAINED, datasets
+from xairt.data import registry
+from xairt.data.files import atomic_write, open_netcdf, read_array
+from xairt.errors import DataError
 from xairt.grid import Grid
 from xairt.progress import track
 from xairt.runs import Case, CaseSettings, Explanation
@@ -25,6 +28,7 @@ DATA, NETWORKS = "data.nc", "networks.csv"
 NETWORK, LINEAR = "network", "linear"
 MODELS = {NETWORK: "model.h5", LINEAR: "linear.h5"}
 HISTORIES = {NETWORK: "history.csv", LINEAR: "linear_history.csv"}
+ARCHIVED_NETWORK = "mamalakis2022-sst"
 LINEAR_METHOD = "input_t_gradient"
 """Method that explains the linear model exactly."""
 
@@ -35,7 +39,7 @@ _PREDICTION_BATCH = 1024
 def generate(case: Case) -> None:
     """Write maps, true contributions, true slopes and outputs, block by block.
 
-    The file ``data.nc`` holds what `task.SSTTask.dataset` and `task.SSTTask.function_dataset` return.
+    The file ``data.nc`` holds what `generation.datasets` returns.
 
     Parameters
     ----------
@@ -43,45 +47,41 @@ def generate(case: Case) -> None:
     """
     from xairt.data.streams import SampleWriter
 
-    config = case.config
-    task = sst_task(
-        config.seed,
-        config.n_breakpoints,
-        config.source,
-        config.source_file,
-        variable=config.variable,
-        step=config.step,
-    )
-    function = task.function_dataset()
+    blocks, count = datasets(case.config)
     title = "Synthetic SST anomalies with the true contribution of every ocean cell"
-    blocks = fields.gaussian_blocks(task.correlation, config.n_samples, config.seed)
-    count = -(-config.n_samples // fields.gaussian.BLOCK_SAMPLES)
     with SampleWriter(case.write(DATA), title=title) as writer:
-        for _, x in track(blocks, count, "generating", case.progress):
-            writer.append(task.dataset(x).merge(function))
+        for block in track(blocks, count, "generating", case.progress):
+            writer.append(block)
 
 
 def train(case: Case) -> None:
     """Train the paper's network and the linear control model on the first maps, and test them on the last.
 
-    Writes both networks with their histories, and ``networks.csv``: R2, mean squared error and mean absolute
-    error on the n maps of the test set.
+    Writes both networks, the histories of those trained, and ``networks.csv``: R2, mean squared error and mean
+    absolute error on the n maps of the test set. With the setting network=pretrained the archived network takes
+    the place of a trained one.
 
     Parameters
     ----------
     case : Case
+
+    Raises
+    ------
+    DataError
+        If the archived network takes another number of cells.
     """
     from xairt.models.architectures import linear, mamalakis2022
 
     config, data = case.config, case.read(DATA)
     grid, n_train = grid_of(data), n_training(config)
+    plans = {LINEAR: (linear(grid.n_valid, config.seed), config.linear_epochs, config.linear_learning_rate)}
+    models = {}
+    if config.network == PRETRAINED:
+        models[NETWORK] = pretrained(grid.n_valid, case.write(MODELS[NETWORK]))
+    else:
+        network = mamalakis2022(grid.n_valid, config.seed, config.hidden_units)
+        plans = {NETWORK: (network, config.epochs, config.learning_rate), **plans}
     x, y = vectors(data, "x", grid, 0, config.n_samples), read_array(data, "y").values
-    network = mamalakis2022(grid.n_valid, config.seed, config.hidden_units)
-    plans = {
-        NETWORK: (network, config.epochs, config.learning_rate),
-        LINEAR: (linear(grid.n_valid, config.seed), config.linear_epochs, config.linear_learning_rate),
-    }
-    rows = []
     for label, (model, epochs, learning_rate) in plans.items():
         train_network(
             model,
@@ -96,11 +96,52 @@ def train(case: Case) -> None:
             batch_size=config.batch_size,
             progress=case.progress,
         )
-        skill, n = skill_of(model, x[n_train:], y[n_train:]), len(y) - n_train
-        row = {"label": NETWORK if label == NETWORK else f"{NETWORK}.{label}", "n": n}
-        rows += [row | {"metric": name, "value": value} for name, value in skill.items()]
+        models[label] = model
+    rows = [
+        row for label, model in models.items() for row in _skill_rows(label, model, x[n_train:], y[n_train:])
+    ]
     with atomic_write(case.write(NETWORKS)) as path:
         pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
+
+
+def pretrained(n_cells: int, path: Path) -> tf.keras.Model:
+    """Copy the archived network of the paper, and load it.
+
+    Parameters
+    ----------
+    n_cells : int
+        Cells of the maps.
+    path : Path
+        File to write.
+
+    Returns
+    -------
+    tf.keras.Model
+
+    Raises
+    ------
+    DataError
+        If the network takes another number of cells, or is not here and cannot be downloaded.
+    """
+    from xairt.models.loading import load_model
+
+    file = registry.path(ARCHIVED_NETWORK)
+    model = load_model(file)
+    if model.input_shape[-1] != n_cells:
+        raise DataError(
+            f"{ARCHIVED_NETWORK}: takes {model.input_shape[-1]} cells, the maps have {n_cells}; use "
+            "source=archive, or source=correlation with the COBE-SST2 matrix"
+        )
+    with atomic_write(path) as temporary:
+        shutil.copyfile(file, temporary)
+    return model
+
+
+def _skill_rows(
+    label: str, model: tf.keras.Model, x: NDArray[np.floating], y: NDArray[np.floating]
+) -> list[dict[str, Any]]:
+    row = {"label": NETWORK if label == NETWORK else f"{NETWORK}.{label}", "n": len(y)}
+    return [row | {"metric": name, "value": value} for name, value in skill_of(model, x, y).items()]
 
 
 def train_network(
@@ -221,6 +262,12 @@ def n_training(config: CaseSettings) -> int:
 def grid_of(data: Path) -> Grid:
     """Return the ocean cells of a file of maps."""
     return Grid.from_dataarray(read_array(data, "x", select={"sample": slice(0, 1)}))
+
+
+def variables_of(data: Path) -> frozenset[str]:
+    """Return the names of the variables of a file of maps; the archive may leave some of them out."""
+    with open_netcdf(data) as dataset:
+        return frozenset(map(str, dataset.variables))
 
 
 def vectors(path: Path, variable: str, grid: Grid, first: int, last: int) -> NDArray[np.floating]:
