@@ -175,22 +175,6 @@ def analytic_task(seed: int) -> SSTTask:
     return sst_task(*fields.correlation_of("analytic"), seed)
 
 
-def analytic_task(seed: int) -> SSTTask:
-    """Draw a known function for maps of the analytic SST correlation, which needs no archived data.
-
-    Parameters
-    ----------
-    seed : int
-        Not negative.
-
-    Returns
-    -------
-    SSTTask
-        On the 10-degree ocean grid of `xairt.fields.default_grid`.
-    """
-    return sst_task(seed)
-
-
 def _described(variables: dict[str, xr.DataArray]) -> xr.Dataset:
     import xarray as xr
 
