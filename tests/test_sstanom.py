@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 from scipy.stats import spearmanr
 
 import xairt
-from xairt import fields, runs
+from xairt import runs
 from xairt.benchmarks.sstanom import BENCHMARK, explain, figures, generate, score, train
 from xairt.benchmarks.sstanom.figures import cell_functions, known_function, learning_curve, score_histograms
 from xairt.benchmarks.sstanom.scoring import sample_scores, statistics, truths_of
@@ -502,72 +501,3 @@ def test_stages_used_alone_as_the_documentation_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(code.replace('"epochs": 5', '"epochs": 1'), {})
     assert {"data.nc", "model.h5", "networks.csv"} <= {path.name for path in (tmp_path / "folder").iterdir()}
-
-
-# -------------------------------------------------------------------------------------------- sources
-
-
-@pytest.fixture(scope="module")
-def sst_file(tmp_path_factory) -> Path:
-    """Ten years of monthly maps of 20 degrees, land in one corner."""
-    random = np.random.default_rng(0)
-    time = xr.date_range("2001-01-15", periods=120, freq="MS")
-    coords = {"time": time, "lat": np.arange(80.0, -81, -20), "lon": np.arange(0.0, 360, 20)}
-    values = random.standard_normal((120, 9, 18)).cumsum(axis=2)
-    values[:, :3, :4] = np.nan
-    path = tmp_path_factory.mktemp("sst") / "sst.nc"
-    xr.DataArray(values, coords, ("time", "lat", "lon"), "sst").to_netcdf(path)
-    return path
-
-
-def test_maps_have_the_correlation_of_a_field(sst_file, tmp_path):
-    found = case_in(tmp_path, n_samples=[4000], source="netcdf", source_file=str(sst_file), step=3)
-    generate(found)
-    data = read_dataset(found.read("data.nc"))
-    correlation, grid = fields.correlation_of("netcdf", sst_file, step=3)
-    assert grid_of(found.read("data.nc")) == grid
-    x = data["x"].values[:, grid.mask]
-    np.testing.assert_allclose(np.corrcoef(x.T), correlation, atol=0.08)
-    np.testing.assert_allclose(data["truth"].sum(("lat", "lon")), data["y"], atol=1e-6)
-
-
-def test_maps_have_the_correlation_of_a_matrix_file(tmp_path):
-    mask = np.array([[True, False], [True, True]])
-    matrix = np.array([[4.0, 1.0, -2.0], [1.0, 1.0, 0.0], [-2.0, 0.0, 2.0]])
-    np.savez(tmp_path / "c.npz", covariance=matrix, mask=mask, lat=[10.0, 0.0], lon=[0.0, 90.0])
-    found = case_in(tmp_path, n_samples=[4000], source="correlation", source_file=str(tmp_path / "c.npz"))
-    generate(found)
-    x = read_dataset(found.read("data.nc"))["x"].values[:, mask]
-    np.testing.assert_allclose(np.cov(x.T), fields.to_correlation(matrix), atol=0.08)
-
-
-def test_a_run_of_a_field_goes_through_all_stages(sst_file, tmp_path):
-    given = {**TINY, "methods": ["gradient"], "source": "netcdf", "source_file": str(sst_file), "step": 2}
-    outcome = runs.execute(BENCHMARK, BENCHMARK.configured(given), tmp_path / "run")
-    assert outcome.done[-1] == "figures"
-    assert not outcome.failed
-
-
-def test_real_sst_is_a_source(data_dir, tmp_path):
-    file = next(data_dir.rglob("ersstv5_sst_2deg_global_2010-2020.nc"))
-    found = case_in(tmp_path, n_samples=[60], source="netcdf", source_file=str(file))
-    generate(found)
-    data = read_dataset(found.read("data.nc"))
-    assert dict(data.sizes) | {"sample": 60, "lat": 18, "lon": 36} == dict(data.sizes)
-    assert 440 < np.isfinite(data["x"].values[0]).sum() < 460
-
-
-@pytest.mark.parametrize(
-    ("given", "match"),
-    [
-        ({"source": "netcdf"}, "sstanom: .*source 'netcdf' needs a file; set source_file"),
-        ({"source_file": "x.npz"}, "sstanom: .*source 'analytic' reads no file; set source"),
-        ({"source": "excel"}, "sstanom: parameter 'source' = 'excel'"),
-        ({"source": "netcdf", "source_file": "x.nc", "step": 0}, "sstanom: parameter 'step' = 0"),
-    ],
-)
-def test_a_source_and_its_file_belong_together(given, match):
-    with pytest.raises(MethodError, match=match) as caught:
-        BENCHMARK.configured(given)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 200
