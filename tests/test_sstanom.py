@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import dataclasses
 import itertools
 import logging
 import re
@@ -482,6 +483,32 @@ def test_a_run_does_everything_and_then_only_what_a_setting_changes(tmp_path):
     faster = {**small, "n_samples": [60], "learning_rate": 0.05}
     retrained = runs.execute(BENCHMARK, BENCHMARK.configured(faster), folder, only="train")
     assert (retrained.done, retrained.current) == (["n60/train"], ["n60/generate"])
+
+
+def test_methods_come_in_the_order_of_the_paper(tmp_path):
+    """At a hundredth of the paper's size: methods of contributions on top, derivatives without relation to them."""
+    on_top = ["input_t_gradient", "integrated_gradients", "lrp.z", "occlusion"]
+    derivatives = ["gradient", "smoothgrad(augment_by_n=16)"]
+    settings = {
+        "n_samples": 10_000,
+        "epochs": 12,
+        "hidden_units": [128, 32],
+        "linear_epochs": 1,
+        "n_explained": 150,
+        "methods": [*on_top, *derivatives, "lrp.alpha_1_beta_0", "random"],
+    }
+    benchmark = dataclasses.replace(BENCHMARK, figures=None)
+    assert runs.execute(benchmark, benchmark.configured(settings), tmp_path / "run").failed == []
+    scores = runs.Run.open(tmp_path / "run", benchmark).scores.query("statistic == 'mean'")
+    mean = scores.set_index(["label", "metric"])["value"]
+    found = {label: mean[label, "pearson.contribution"] for label in [*on_top, *derivatives, "random"]}
+    alpha = mean["lrp.alpha_1_beta_0", "pearson.positive_part"]
+    assert min(found[label] for label in on_top) > alpha + 0.02
+    assert max(found[label] for label in on_top) < 0.15 + min(found[label] for label in on_top)
+    assert alpha > 0.2
+    assert all(abs(found[label]) < 0.1 for label in derivatives)
+    assert abs(found["random"]) < 0.02
+    assert mean["gradient", "pearson.slope"] > 0.2
 
 
 @pytest.mark.slow
