@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xairt.errors import DataError
-from xairt.plots import Curve, curves, histograms
+from xairt.plots import Curve, curves, histograms, violins
 
 
 def heights(ax, line: int = 0) -> np.ndarray:
@@ -48,11 +48,40 @@ def test_curves_have_their_points_and_ranges():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "100"]
 
 
+def test_violins_stand_by_category_and_series_with_median_and_percentiles():
+    values = np.append(np.arange(101.0), np.nan)
+    panels = {
+        "gradient": {"train": {"0.1": values, "0.9": values + 5}, "test": {"0.9": [np.nan]}},
+        "lrp.z": {"test": {"0.1": [3.0, 3.0]}},
+    }
+    first, second = violins(panels, xlabel="strength", ylabel="r", limits=(-10, 120)).axes
+    assert [ax.get_title() for ax in (first, second)] == ["gradient", "lrp.z"]
+    assert [tick.get_text() for tick in second.get_xticklabels()] == ["0.1", "0.9"]
+    dots = [line.get_data() for line in first.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(np.ravel(dots), [-0.2, 50, 0.8, 55])
+    ((x, y),) = [line.get_data() for line in second.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose([*x, *y], [0.2, 3])
+    strokes = [s for c in first.collections if hasattr(c, "get_segments") for s in c.get_segments()]
+    np.testing.assert_allclose([s[:, 1] for s in strokes], [[5, 95], [10, 100]])
+    assert (first.get_ylim(), first.get_xlabel(), first.get_ylabel()) == ((-10, 120), "strength", "r")
+
+
+def test_violins_of_steps_go_from_dark_to_light():
+    panels = {"a": {str(k): {"x": [0.0, 1.0]} for k in range(4)}}
+    figure = violins(panels, xlabel="x", ylabel="y", ordered=True, columns=1, size=(8.0, 2.4))
+    brightness = [sum(line.get_color()) for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert len(brightness) == 4
+    assert brightness == sorted(brightness)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0", "1", "2", "3"]
+    assert figure.get_size_inches()[0] == 8
+
+
 @pytest.mark.parametrize(
     ("draw", "words"),
     [
         (lambda: histograms({}, limits=(0, 1)), "histograms: nothing to draw"),
         (lambda: curves({}, xlabel="x", ylabel="y"), "curves: nothing to draw"),
+        (lambda: violins({}, xlabel="x", ylabel="y"), "violins: nothing to draw"),
     ],
 )
 def test_nothing_to_draw_is_refused(draw, words):

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from xairt.attribution import status
 from xairt.data.files import read_dataset
 from xairt.data.provenance import sha256_of
 from xairt.data.streams import SampleWriter
-from xairt.errors import DataError, ModelError
+from xairt.errors import DataError, MethodError, ModelError
 from xairt.models.saving import save_model
 from xairt.runs import Benchmark, RunConfig, execute, explanations, setting
 from xairt.runs.contract import Explanation
@@ -332,6 +333,84 @@ def test_the_runner_goes_on_at_the_next_block(tmp_path, monkeypatch):
     record = Manifest.open(tmp_path).records["only/explain/gradient"]
     assert record.facts["blocks_reused"] == 2
     assert not (case / ".parts").exists()
+
+
+# --------------------------------------------------------------------------- groups of features
+
+
+GROUPS = np.array([0, 0, 5, 5, 5, 2, 2])
+
+
+@pytest.fixture
+def groups_file(case) -> Path:
+    np.save(case / "groups.npy", GROUPS)
+    return case / "groups.npy"
+
+
+@pytest.mark.usefixtures("groups_file")
+@pytest.mark.parametrize(("method", "maps"), [("occlusion", True), ("shap.kernel(nsamples=6)", False)])
+def test_features_of_one_group_are_explained_as_one(case, method, maps):
+    write_samples(case, maps=maps)
+    found = explained(case, asked(method=method, groups="groups.npy"))
+    compare(found, at_once(case, method=method, groups=case / "groups.npy"))
+    compare(explained(case, asked(method=method, groups="groups.npy"), Elsewhere()), found, exactly=True)
+    np.testing.assert_allclose(
+        found.attribution, at_once(case, method=method, groups=GROUPS).attribution, rtol=1e-5, atol=1e-6
+    )
+    vectors = found.attribution.values.reshape(N, -1)
+    vectors = vectors[:, np.isfinite(vectors[0])]
+    np.testing.assert_array_equal(vectors[:, [0, 2, 2, 5]], vectors[:, [1, 3, 4, 6]])
+    assert 'groups="3 groups ' in found.attrs["method"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ({"method": "occlusion", "groups": "none.npy"}, DataError, r"none\.npy"),
+        ({"method": "occlusion", "groups": "short.npy"}, DataError, r"groups have shape \(3,\): give \(7,\)"),
+        ({"method": "occlusion", "groups": "halves.npy"}, DataError, "not integers"),
+        ({"method": "gradient", "groups": "groups.npy"}, MethodError, "gradient has no parameter 'groups'"),
+    ],
+)
+def test_groups_that_cannot_be_used_are_refused(case, groups_file, options, error, reason):
+    np.save(case / "short.npy", GROUPS[:3])
+    np.save(case / "halves.npy", GROUPS / 2)
+    with pytest.raises(error, match=reason):
+        explained(case, asked(**options))
+
+
+class GroupSettings(RunConfig):
+    """Of a benchmark that explains by groups."""
+
+    shift: int = setting("train", 0, description="by which the groups are rolled")
+
+
+def test_the_runner_explains_again_by_other_groups_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000")
+
+    save_model(networks.mlp(n_outputs=1), tmp_path / "made.h5")
+
+    def train(case):
+        shutil.copy(tmp_path / "made.h5", case.write("model.h5"))
+        np.save(case.write("groups.npy"), np.roll(GROUPS, case.config.shift))
+
+    benchmark = Benchmark(
+        name="grouped",
+        title="Two attributions, one by groups",
+        config=GroupSettings,
+        cases=lambda config: {"only": {}},
+        generate=lambda case: write_samples(case.output, 20),
+        train=train,
+        explain=lambda case: [Explanation("occlusion", groups="groups.npy"), Explanation("gradient")],
+    )
+    folder = tmp_path / "run"
+    assert execute(benchmark, GroupSettings(), folder).failed == []
+    assert execute(benchmark, GroupSettings(), folder).done == []
+    rolled = execute(benchmark, GroupSettings(shift=1), folder)
+    assert rolled.done == ["only/train", "only/explain/occlusion"]
+    case = folder / "cases" / "only"
+    found = read_dataset(case / "attributions" / "occlusion.nc")
+    compare(found, at_once(case, method="occlusion", groups=case / "groups.npy"))
 
 
 HEAD = """

@@ -14,6 +14,10 @@ class DataError(XairtError, ValueError):
     """Input data that cannot be used: NaN, wrong shape, a file that is missing or damaged."""
 
 
+class DivergedError(DataError):
+    """A training whose loss became NaN or infinite."""
+
+
 class ModelError(XairtError, ValueError):
     """A model file that cannot be loaded, or is not a Keras model."""
 

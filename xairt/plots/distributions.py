@@ -18,6 +18,10 @@ from xairt.plots.style import LABEL_SIZE, TICK_SIZE, TITLE_SIZE, new_figure, wra
 _PANEL_WIDTH, _PANEL_HEIGHT, _COLUMNS = 2.7, 2.0, 4
 _TITLE_CHARACTERS = 32
 
+_HANDLE_WIDTH, _CHARACTERS_PER_INCH = 0.6, 13  # of a legend's entries
+_CATEGORY_CHARACTERS = 14
+_VIOLIN_GROUP = 0.8  # share of the distance between categories that the violins of one take
+
 MOST_NAMED = 8
 """Values of a logarithmic axis that are all named."""
 
@@ -82,8 +86,7 @@ def histograms(
         ax.axvline(0, color="0.7", linewidth=0.6, zorder=0)
         ax.set_xlabel(xlabel, fontsize=LABEL_SIZE)
         ax.set_ylabel("share of samples", fontsize=LABEL_SIZE)
-    handles = [Line2D([], [], color=colours[name], label=name) for name in names]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 6), fontsize=LABEL_SIZE)
+    _legend_below(figure, colours)
     return figure
 
 
@@ -142,6 +145,107 @@ def curves(
     return figure
 
 
+def violins(
+    panels: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    limits: tuple[float, float] | None = None,
+    ordered: bool = False,
+    legend: str | None = None,
+    columns: int = 3,
+    size: tuple[float, float] = (3.4, 2.2),
+) -> Figure:
+    """Draw distributions side by side as violins, one panel for each method.
+
+    Parameters
+    ----------
+    panels : mapping
+        Title of a panel -> name of a series (one colour) -> category on the x axis -> values (samples,). NaN is
+        left out; where nothing else is there, no violin is drawn.
+    xlabel, ylabel : str
+        Words of the axes.
+    limits : (float, float), optional
+        Range of the y axis.
+    ordered : bool
+        Whether the series are steps from low to high: their colours then are, too.
+    legend : str, optional
+        What the names of the series are.
+    columns : int
+        Panels in a row.
+    size : (float, float)
+        Width and height of a panel in inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Axes panel by panel. In each violin the dot is the median, the stroke reaches from the 5th to the 95th
+        percentile.
+
+    Raises
+    ------
+    DataError
+        If there is no panel.
+    """
+    if not panels:
+        raise DataError("violins: nothing to draw; give one panel or more")
+    series = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    categories = list(
+        dict.fromkeys(c for lines in panels.values() for values in lines.values() for c in values)
+    )
+    palette = _steps(len(series)) if ordered else _colours(len(series))
+    colours = dict(zip(series, palette, strict=True))
+    figure, axes = panels_for(list(panels), columns, size)
+    width = _VIOLIN_GROUP / len(series)
+    for ax, lines in zip(axes, panels.values(), strict=True):
+        for name, values in lines.items():
+            shift = (series.index(name) - (len(series) - 1) / 2) * width
+            for category, scores in values.items():
+                _violin(ax, scores, categories.index(category) + shift, 0.9 * width, colours[name])
+        ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
+        ax.set_xticks(range(len(categories)), [wrap_label(name, _CATEGORY_CHARACTERS) for name in categories])
+        ax.set_xlim(-0.6, len(categories) - 0.4)
+        ax.set_ylim(limits)
+        ax.set_xlabel(xlabel, fontsize=LABEL_SIZE)
+        ax.set_ylabel(ylabel, fontsize=LABEL_SIZE)
+    if len(series) > 1:
+        _legend_below(figure, colours, legend)
+    return figure
+
+
+def _violin(
+    ax: Axes, values: ArrayLike, place: float, width: float, colour: tuple[float, float, float]
+) -> None:
+    """Draw one distribution, if there is any."""
+    scores = np.asarray(values, np.float64)
+    scores = scores[np.isfinite(scores)]
+    if not scores.size:
+        return
+    parts = ax.violinplot(scores, [place], widths=width, showextrema=False)
+    for body in parts["bodies"]:
+        body.set(facecolor=colour, edgecolor=colour, linewidth=0.5, alpha=0.45)
+    low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])
+    ax.vlines(place, low, high, color=colour, linewidth=0.8)
+    ax.plot(place, middle, "o", color=colour, markersize=2.5)
+
+
+def _legend_below(
+    figure: Figure, colours: Mapping[str, tuple[float, float, float]], title: str | None = None
+) -> None:
+    """Name the colours of lines or violins below all panels, in as many rows as it takes."""
+    widest = _HANDLE_WIDTH + max(map(len, colours), default=0) / _CHARACTERS_PER_INCH
+    rows = -(-len(colours) // max(1, int(figure.get_figwidth() / widest)))
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=-(-len(handles) // rows),
+        fontsize=LABEL_SIZE,
+        title=title,
+        title_fontsize=LABEL_SIZE,
+    )
+
+
 def _logarithmic(ax: Axes, x: NDArray[np.float64]) -> None:
     """Make x logarithmic, and name its values where they are few."""
     ax.set_xscale("log")
@@ -150,17 +254,26 @@ def _logarithmic(ax: Axes, x: NDArray[np.float64]) -> None:
         ax.set_xticks([], minor=True)
 
 
-def panels_for(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Return a figure with one small panel for each title, four in a row."""
-    columns = min(len(titles), _COLUMNS)
+def panels_for(
+    titles: Sequence[str], columns: int = _COLUMNS, size: tuple[float, float] = (_PANEL_WIDTH, _PANEL_HEIGHT)
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with one small panel for each title, `columns` in a row, of a size in inches."""
+    columns = min(len(titles), columns)
     rows = -(-len(titles) // columns)
+    width, height = size
     figure = new_figure()
-    figure.set_size_inches(max(4.0, _PANEL_WIDTH * columns), _PANEL_HEIGHT * rows + 0.4)
+    figure.set_size_inches(max(4.0, width * columns), height * rows + 0.4)
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(titles))]
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(wrap_label(title, _TITLE_CHARACTERS), fontsize=TITLE_SIZE)
         ax.tick_params(labelsize=TICK_SIZE)
     return figure, axes
+
+
+def _steps(count: int) -> list[tuple[float, float, float]]:
+    """Return colours from dark to light, evenly spaced for the eye."""
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, count))
+    return [tuple(colour[:3]) for colour in colours]
 
 
 def _colours(count: int) -> list[tuple[float, float, float]]:

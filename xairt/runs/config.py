@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from xairt.attribution.parameters import Parameters, one_line
 from xairt.data.files import atomic_write
-from xairt.errors import DataError, reason_of
+from xairt.errors import DataError, MethodError, reason_of
 
 STAGES = ("generate", "train", "explain", "score", "figures")
 """The stages of a run in their order; a benchmark may leave out any of them."""
@@ -38,6 +38,24 @@ Sweep = Annotated[
 """Type of a setting whose values make one case each: ``Sweep[int]`` takes ``1000`` and ``[1000, 10000]``.
 
 Bounds of the values stand in their type: ``Sweep[pydantic.PositiveInt]``.
+"""
+
+
+def _known_methods(methods: tuple[str, ...]) -> tuple[str, ...]:
+    from xairt.attribution.registry import resolve
+
+    for method in methods:
+        try:
+            resolve(method)
+        except MethodError as error:
+            raise ValueError(str(error)) from None
+    return methods
+
+
+MethodNames = Annotated[Sweep[str], AfterValidator(_known_methods)]
+"""Type of a setting that names methods, with parameters where not the defaults, as of `xairt.explainer`.
+
+One or several; each must be known, and stand there once.
 """
 
 

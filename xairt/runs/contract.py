@@ -124,6 +124,9 @@ class Explanation:
         Name in files and tables; by default the method. Unique in a case.
     engine, convention, target, baseline, dtype, seed
         As of `xairt.explainer`; a baseline is None, a number or a list of numbers.
+    groups : str or None
+        File of the case with an integer label for every feature, for methods that treat features of one
+        label as one, see `xairt.attribution.groups`. It counts as an input, as samples and model do.
     """
 
     method: str
@@ -139,10 +142,12 @@ class Explanation:
     baseline: float | tuple[float, ...] | None = None
     dtype: str = "float32"
     seed: int = 0
+    groups: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("samples", "model"):  # paths do as well as texts
-            object.__setattr__(self, name, os.fspath(getattr(self, name)))
+        for name in ("samples", "model", "groups"):  # paths do as well as texts
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
 
     @property
     def name(self) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from xairt.attribution.explainer import Explainer
+    from xairt.attribution.groups import Groups
 
 PARTS = ".parts"
 """Folder of a case that holds the finished blocks of unfinished attributions."""
@@ -83,6 +84,8 @@ class Bound:
         As of `Explanation`.
     grid : Grid or None
         Of the samples, where they are maps and the model takes vectors.
+    groups : Groups or None
+        What the file of groups held when the attribution began.
     """
 
     model: Path
@@ -94,6 +97,7 @@ class Bound:
     baseline: float | tuple[float, ...] | None
     dtype: str
     grid: Grid | None = None
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def explain(
     Raises
     ------
     DataError
-        If the samples cannot be read or do not fit the model, or `inputs` is no hash.
+        If samples or groups cannot be read or do not fit the model, or `inputs` is no hash.
     ModelError
         If the model cannot be loaded, or its file changes meanwhile.
     MethodError, UnsupportedLayerError, EngineError
@@ -272,6 +276,7 @@ def _explainer(bound: Bound) -> Explainer:
             dtype=bound.dtype,
             grid=bound.grid,
             convention=bound.convention,
+            **({} if bound.groups is None else {"groups": bound.groups}),
         )
 
     return recent.kept(_explainers, KEPT, bound, make)
@@ -346,6 +351,7 @@ def _about(folder: Path) -> Any:
 
 def _blocks(explanation: Explanation, folder: Path, parts: Path) -> list[Block]:
     """Return the blocks of an attribution; loads the model and makes the explainer to know their size."""
+    from xairt.attribution.groups import read_groups
     from xairt.models.archive import locate, read_archive
 
     samples, variable = folder / explanation.samples, explanation.variable
@@ -362,6 +368,7 @@ def _blocks(explanation: Explanation, folder: Path, parts: Path) -> list[Block]:
         explanation.target,
         explanation.baseline,
         explanation.dtype,
+        groups=None if explanation.groups is None else read_groups(folder / explanation.groups),
     )
     head = read_array(samples, variable, select={dim: slice(first, min(first + GRID_SAMPLES, last))})
     bound = replace(bound, grid=_grid(head, _model(model, bound.sha256)))

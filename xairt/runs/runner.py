@@ -325,7 +325,8 @@ class _Work:
         }
         inside = f"{CASES}/{case.name}/"
         written = {file.removeprefix(inside): value for file, value in written.items()}
-        read = {name: _hashes(case, name, written) for name in (explanation.samples, explanation.model)}
+        files = filter(None, (explanation.samples, explanation.model, explanation.groups))
+        read = {name: _hashes(case, name, written) for name in files}
         inputs = digest({"version": run.benchmark.version, "explanation": asdict(explanation), "files": read})
 
         def work(output: Path) -> Mapping[str, Any]:

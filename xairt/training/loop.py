@@ -23,7 +23,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from xairt.data.files import atomic_write
-from xairt.errors import DataError, ModelError
+from xairt.errors import DataError, DivergedError, ModelError
 from xairt.progress import bar
 
 SGD_LEARNING_RATE = 0.02
@@ -134,8 +134,9 @@ def fit(
     Raises
     ------
     DataError
-        If shapes do not fit, data hold NaN or infinity, a parameter is out of range, or the loss becomes NaN
-        or infinite.
+        If shapes do not fit, data hold NaN or infinity, or a parameter is out of range.
+    DivergedError
+        If the loss becomes NaN or infinite.
     ModelError
         If the model has several inputs or outputs.
 
@@ -200,7 +201,7 @@ class _Trainer:
         order = np.random.default_rng([self._seed, epoch]).permutation(len(training[0]))
         record = {"epoch": epoch, "loss": float(self._train(*training, tf.constant(order)))}
         if not np.isfinite(record["loss"]):
-            raise DataError(
+            raise DivergedError(
                 f"training: loss {record['loss']} in epoch {epoch}; lower the learning rate or scale x and y"
             )
         if validation is not None:

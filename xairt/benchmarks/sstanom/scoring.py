@@ -164,7 +164,7 @@ def score(case: Case) -> pd.DataFrame:
             "engine": explanation.engine or call.method.engines[0],
             "convention": explanation.convention,
         }
-        rows += [identity | row for row in _rows(metric, values)]
+        rows += [identity | row for row in rows_of(metric, values)]
     _write_correlations(case, found)
     return pd.DataFrame(rows)
 
@@ -200,7 +200,8 @@ def _scores_of_samples(case: Case, explanations: Sequence[Explanation]) -> Score
     return {key: np.concatenate(blocks) for key, blocks in parts.items()}
 
 
-def _rows(metric: str, values: NDArray[np.float64]) -> Iterable[dict[str, Any]]:
+def rows_of(metric: str, values: NDArray[np.float64]) -> Iterable[dict[str, Any]]:
+    """Yield a row of scores for each of the `statistics` of a metric over samples (samples,)."""
     summary = statistics(values)
     n_scored = len(values) - int(summary["missing"])
     for statistic, value in summary.items():
