@@ -38,7 +38,7 @@ def test_a_case_has_one_colour_in_all_panels():
 
 def test_curves_have_their_points_and_ranges():
     lines = {"r": Curve([10, 100], [0.1, 0.2], [0.0, 0.1], [0.3, 0.4]), "R2": Curve([10, 100], [0.5, np.nan])}
-    ax = curves(lines, xlabel="n", ylabel="r", logarithmic=True, dashed=["R2"]).axes[0]
+    ax, _ = curves({"a": lines, "b": lines}, xlabel="n", ylabel="r", logarithmic=True, dashed=["R2"]).axes
     drawn = {line.get_label(): line for line in ax.lines}
     np.testing.assert_array_equal(drawn["r"].get_data(), [[10, 100], [0.1, 0.2]])
     (ranges,) = ax.collections

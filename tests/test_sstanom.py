@@ -342,12 +342,13 @@ def test_histograms_hold_every_sample_once(case, table):
 def test_learning_curve_shows_the_means_by_size(table):
     other = table.assign(value=table["value"] / 2)
     both = pd.concat([table.assign(case="n60"), other.assign(case="n6")])
-    ax = learning_curve(both, {"n60": 60, "n6": 6}).axes[0]
-    lines = {line.get_label(): line for line in ax.lines}
+    axes = learning_curve(both, {"n60": 60, "n6": 6}).axes
+    panels = {ax.get_title().replace("\n", " "): {line.get_label(): line for line in ax.lines} for ax in axes}
+    lines = panels["Pearson's r with the contribution"] | panels["Skill on the test set"]
     means = table.query("metric == 'pearson.contribution' and statistic == 'mean'").set_index("label")[
         "value"
     ]
-    x, y = lines["random - contribution"].get_data()
+    x, y = lines["random"].get_data()
     assert list(x) == [6, 60]
     np.testing.assert_allclose(y, [means["random"] / 2, means["random"]])
     r2 = table.query("label == 'network' and metric == 'r2'")["value"].item()

@@ -22,6 +22,9 @@ _HANDLE_WIDTH, _CHARACTERS_PER_INCH = 0.6, 13  # of a legend's entries
 _CATEGORY_CHARACTERS = 14
 _VIOLIN_GROUP = 0.8  # share of the distance between categories that the violins of one take
 
+_CURVES_PANEL = (8.0, 2.6)
+_MARKERS = "os^vDPX*<>"
+
 MOST_NAMED = 8
 """Values of a logarithmic axis that are all named."""
 
@@ -91,7 +94,7 @@ def histograms(
 
 
 def curves(
-    lines: Mapping[str, Curve],
+    panels: Mapping[str, Mapping[str, Curve]],
     *,
     xlabel: str,
     ylabel: str,
@@ -102,8 +105,8 @@ def curves(
 
     Parameters
     ----------
-    lines : mapping
-        Name -> `Curve`. NaN leaves a gap.
+    panels : mapping
+        Title of a panel -> name of a line -> `Curve`. NaN leaves a gap. Panels stand one below the other.
     xlabel, ylabel : str
         Words of the axes.
     logarithmic : bool
@@ -120,29 +123,35 @@ def curves(
     DataError
         If there is no line.
     """
-    if not lines:
+    found = [curve for lines in panels.values() for curve in lines.values()]
+    if not found:
         raise DataError("curves: nothing to draw; give one line or more")
-    figure = new_figure()
-    figure.set_size_inches(8.0, max(4.0, 1.0 + 0.2 * len(lines)))
-    ax = figure.add_subplot()
-    for (name, curve), colour in zip(lines.items(), _colours(len(lines)), strict=True):
-        x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
-        style = {"color": colour, "label": name, "linestyle": "--" if name in dashed else "-"}
-        ax.plot(x, y, marker="o", markersize=3, linewidth=1.2, **style)
-        if curve.low is not None and curve.high is not None:
-            ax.vlines(
-                x, np.asarray(curve.low), np.asarray(curve.high), color=colour, linewidth=0.8, alpha=0.4
-            )
-    if logarithmic:
-        _logarithmic(
-            ax, np.unique(np.concatenate([np.asarray(curve.x, np.float64) for curve in lines.values()]))
-        )
-    ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
-    ax.set_xlabel(xlabel, fontsize=LABEL_SIZE)
-    ax.set_ylabel(ylabel, fontsize=LABEL_SIZE)
-    ax.tick_params(labelsize=TICK_SIZE)
-    figure.legend(loc="outside right upper", fontsize=LABEL_SIZE)
+    figure, axes = panels_for(list(panels), 1, _CURVES_PANEL)
+    places = np.unique(np.concatenate([np.asarray(curve.x, np.float64) for curve in found]))
+    for ax, lines in zip(axes, panels.values(), strict=True):
+        _draw_curves(ax, lines, dashed, logarithmic)
+        if logarithmic:
+            _logarithmic(ax, places)
+        ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
+        ax.set_ylabel(ylabel, fontsize=LABEL_SIZE)
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=LABEL_SIZE, frameon=False)
+    axes[-1].set_xlabel(xlabel, fontsize=LABEL_SIZE)
     return figure
+
+
+def _draw_curves(ax: Axes, lines: Mapping[str, Curve], dashed: Sequence[str], logarithmic: bool) -> None:
+    """Draw the lines of one panel; ranges stand beside each other, not on each other."""
+    colours = _colours(len(lines))
+    for i, (name, curve) in enumerate(lines.items()):
+        x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
+        line = {"color": colours[i], "label": name, "linestyle": "--" if name in dashed else "-"}
+        marker = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 4, "fillstyle": "none"}
+        ax.plot(x, y, linewidth=1.0, **line, **marker)
+        if curve.low is not None and curve.high is not None:
+            step = i - (len(lines) - 1) / 2
+            beside = x * 1.03**step if logarithmic else x + 0.006 * step * np.ptp(x)
+            low, high = np.asarray(curve.low), np.asarray(curve.high)
+            ax.vlines(beside, low, high, color=colours[i], linewidth=0.9, alpha=0.6)
 
 
 def violins(
@@ -265,7 +274,7 @@ def panels_for(
     figure.set_size_inches(max(4.0, width * columns), height * rows + 0.4)
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(titles))]
     for ax, title in zip(axes, titles, strict=True):
-        ax.set_title(wrap_label(title, _TITLE_CHARACTERS), fontsize=TITLE_SIZE)
+        ax.set_title(wrap_label(title, round(_TITLE_CHARACTERS * width / _PANEL_WIDTH)), fontsize=TITLE_SIZE)
         ax.tick_params(labelsize=TICK_SIZE)
     return figure, axes
 

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 PAPER_LIMITS, PAPER_BINS = (-0.5, 1.0), 50
 """Axis and bins of the paper's histograms."""
 
+_TITLES = {
+    "contribution": "Pearson's r with the contribution",
+    "slope": "Pearson's r with the slope",
+    "positive part": "Pearson's r with the positive part of the contribution",
+    "magnitude": "Pearson's r with the magnitude of the contribution",
+}
+
 SHOWN_ANOMALIES = (-3.0, 3.0)
 
 
@@ -99,7 +106,7 @@ def score_histograms(cases: Mapping[str, Case]) -> Figure:
 
 
 def learning_curve(scores: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:
-    """Draw mean Pearson's r of every method, and R2 of the network, by number of samples.
+    """Draw mean Pearson's r of every method, a panel for each truth, and R2 of the network, by number of samples.
 
     Parameters
     ----------
@@ -115,25 +122,21 @@ def learning_curve(scores: pd.DataFrame, sizes: Mapping[str, int]) -> Figure:
     """
     from xairt.plots.distributions import Curve, curves
 
-    lines: dict[str, Curve] = {}
-    r2 = "R2 of the network"
+    panels: dict[str, dict[str, Curve]] = {}
     rows = scores[scores["metric"].str.startswith("pearson.")]
     for (label, metric), group in rows.groupby(["label", "metric"], sort=False):
         table = group.pivot(index="case", columns="statistic", values="value").loc[
             lambda t: _by_size(t, sizes)
         ]
         x = [sizes[case] for case in table.index]
-        name = f"{label} - {metric.partition('.')[2].replace('_', ' ')}"
-        lines[name] = Curve(x, table["mean"], table["p05"], table["p95"])
+        truth = metric.partition(".")[2].replace("_", " ")
+        lines = panels.setdefault(_TITLES.get(truth, truth), {})
+        lines[label] = Curve(x, table["mean"], table["p05"], table["p95"])
     network = scores[(scores["label"] == NETWORK) & (scores["metric"] == "r2")].set_index("case")["value"]
     network = network.loc[_by_size(network, sizes)]
-    lines[r2] = Curve([sizes[case] for case in network.index], network)
+    panels["Skill on the test set"] = {"R2 of the network": Curve([sizes[n] for n in network.index], network)}
     return curves(
-        lines,
-        xlabel="number of samples, test set included",
-        ylabel="mean Pearson's r with the truth; R2",
-        logarithmic=True,
-        dashed=[r2],
+        panels, xlabel="number of samples, test set included", ylabel="mean r, or R2", logarithmic=True
     )
 
 

@@ -111,7 +111,7 @@ def skill(scores: pd.DataFrame, cases: Mapping[str, Case]) -> Figure:
             [v.min() for v in values],
             [v.max() for v in values],
         )
-    return curves(lines, xlabel=STRENGTH, ylabel="R2 on the test set, mean and range of networks")
+    return curves({"Skill on the test set": lines}, xlabel=STRENGTH, ylabel="R2, mean and range of networks")
 
 
 def truth_violins(samples: Mapping[str, Scores], methods: Sequence[str]) -> Figure:
