@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from xairt.errors import MethodError
-from xairt.runs import RunConfig, Sweep, setting
+from xairt.benchmarks.sst_settings import SSTSettings
+from xairt.runs import MethodNames, Sweep, setting
 
 PAPER_METHODS = (
     "gradient",
@@ -37,7 +37,7 @@ OF_THE_TRUTH = ("n_breakpoints", "quantiles", "convention", "kept_around", "nois
 Place = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-360, le=360)]]
 
 
-class SSTAnomalySettings(RunConfig):
+class SSTAnomalySettings(SSTSettings):
     """Settings of the SST anomaly benchmark; the defaults are the paper's but for the number of samples."""
 
     n_samples: Sweep[Annotated[int, Field(ge=20)]] = setting(
@@ -54,15 +54,6 @@ class SSTAnomalySettings(RunConfig):
         None,
         description="path, URL or registered name of the source's file; by default the registered matrix or archive",
     )
-    variable: str | None = setting(
-        "generate", None, description="field of a netCDF source, where it holds several"
-    )
-    step: int | None = setting(
-        "generate",
-        None,
-        description="every n-th row and column of a netCDF source is taken; by default as many as make 10 degrees",
-        ge=1,
-    )
     first_sample: int = setting(
         "generate", 0, description="first map taken from the archive, counted from 0", ge=0
     )
@@ -71,12 +62,6 @@ class SSTAnomalySettings(RunConfig):
         "train",
         description="train a network, or take the archived one of the paper (458 cells: source archive, or the "
         "COBE-SST2 matrix without two cells, an approximation)",
-    )
-    seed: int = setting(
-        "generate", 0, description="seed of maps, known function, initial weights, order and noise", ge=0
-    )
-    n_breakpoints: int = setting(
-        "generate", 5, description="breakpoints of each cell's function, 0 among them; 0: linear", ge=0, le=50
     )
     quantiles: Literal["population", "empirical"] = setting(
         "generate",
@@ -106,17 +91,6 @@ class SSTAnomalySettings(RunConfig):
         False,
         description="subtract the median of the output, a share of it from each contribution",
     )
-    test_share: float = setting(
-        "train", 0.1, description="share of the maps, the last ones, kept for testing", gt=0, le=0.5
-    )
-    hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = setting(
-        "train",
-        (512, 256, 128, 64, 32, 16),
-        description="neurons of the network's hidden dense layers, from the input",
-        min_length=1,
-    )
-    epochs: int = setting("train", 50, description="passes over the training maps", ge=1)
-    batch_size: int = setting("train", 32, description="maps per training step", ge=1)
     learning_rate: float = setting("train", 0.02, description="step of gradient descent", gt=0, le=10)
     linear_epochs: int = setting(
         "train", 10, description="passes over the training maps of the linear control model", ge=1
@@ -127,20 +101,18 @@ class SSTAnomalySettings(RunConfig):
     n_explained: int = setting(
         "explain", 1000, description="maps explained, the first of the test set; at most all of it", ge=1
     )
-    methods: tuple[str, ...] = setting(
+    methods: MethodNames = setting(
         "explain",
         METHODS,
         description="methods, with parameters where not the defaults, as of xairt.explainer",
-        min_length=1,
     )
     minimum_r2: float = setting(
         "score", 0.9, description="R2 on the test set below which the network is reported as inaccurate", le=1
     )
-    dpi: int = setting("figures", 150, description="resolution of the figures, dots per inch", ge=30, le=1200)
     shown_samples: tuple[Annotated[int, Field(ge=0)], ...] = setting(
         "figures", (0, 1), description="explained maps that are drawn, counted from 0", min_length=1
     )
-    shown_methods: tuple[str, ...] = setting(
+    shown_methods: Sweep[str] = setting(
         "figures",
         ("lrp.z", "lrp.alpha_1_beta_0", "integrated_gradients", "gradient"),
         description="methods whose maps are drawn; where none of them is explained, the first four that are",
@@ -151,25 +123,6 @@ class SSTAnomalySettings(RunConfig):
         description="(latitude, longitude) in degrees; the known functions of the nearest cells are drawn",
         min_length=1,
     )
-
-    @field_validator("methods", "shown_methods", mode="before")
-    @classmethod
-    def _one_or_several(cls, methods: Any) -> Any:
-        return (methods,) if isinstance(methods, str) else methods
-
-    @field_validator("methods")
-    @classmethod
-    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        from xairt.attribution.registry import resolve
-
-        for method in methods:
-            try:
-                resolve(method)
-            except MethodError as error:
-                raise ValueError(str(error)) from None
-        if len(set(methods)) < len(methods):
-            raise ValueError("a method stands there twice; name each once")
-        return methods
 
     @model_validator(mode="after")
     def _fitting_source(self) -> Self:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from xairt.runs import MethodNames, RunConfig, Sweep, setting
+from xairt.benchmarks.sst_settings import SSTSettings
+from xairt.runs import MethodNames, Sweep, setting
 
 PAPER_METHODS = ("gradient", "input_t_gradient", "shap.kernel(nsamples=10000)")
 """Methods of Krell et al. (2025); SHAP with 10,000 coalitions against a baseline of zeros."""
@@ -26,7 +27,7 @@ _UNIFORM = "correlation between any two cells, 0 to 1; one case for each"
 _SAMPLES = "samples drawn, test set included, at least 20; one case for each"
 
 
-class StrengthSettings(RunConfig):
+class StrengthSettings(SSTSettings):
     """Settings that both benchmarks have; sizes of networks and training are those of Mamalakis et al. (2022)."""
 
     source: Literal["analytic", "correlation", "netcdf"] = setting(
@@ -40,21 +41,6 @@ class StrengthSettings(RunConfig):
         None,
         description="path, URL or registered name of the source's file; for a matrix the registered one of COBE-SST2",
     )
-    variable: str | None = setting(
-        "generate", None, description="field of a netCDF source, where it holds several"
-    )
-    step: int | None = setting(
-        "generate",
-        None,
-        description="every n-th row and column of a netCDF source is taken; by default as many as make 10 degrees",
-        ge=1,
-    )
-    seed: int = setting(
-        "generate", 0, description="seed of samples, known functions, networks and noise", ge=0
-    )
-    n_breakpoints: int = setting(
-        "generate", 5, description="breakpoints of each cell's function, 0 among them; 0: linear", ge=0, le=50
-    )
     convention: Literal["krell2025"] | None = setting(
         "generate",
         None,
@@ -63,17 +49,6 @@ class StrengthSettings(RunConfig):
     n_networks: int = setting(
         "train", 6, description="networks trained on each data set, from different seeds", ge=2, le=100
     )
-    test_share: float = setting(
-        "train", 0.1, description="share of the samples, the last ones, kept for testing", gt=0, le=0.5
-    )
-    hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = setting(
-        "train",
-        (512, 256, 128, 64, 32, 16),
-        description="neurons of a network's hidden dense layers, from the input",
-        min_length=1,
-    )
-    epochs: int = setting("train", 50, description="passes over the training samples", ge=1)
-    batch_size: int = setting("train", 32, description="samples per training step", ge=1)
     learning_rate: float = setting(
         "train",
         0.02,
@@ -101,7 +76,6 @@ class StrengthSettings(RunConfig):
         description="mean R2 on the test set below which the networks of a case are reported as inaccurate",
         le=1,
     )
-    dpi: int = setting("figures", 150, description="resolution of the figures, dots per inch", ge=30, le=1200)
     shown_sample: int = setting(
         "figures", 0, description="explained test sample whose attributions are drawn, counted from 0", ge=0
     )
