@@ -153,9 +153,11 @@ def test_extra_dimensions_of_length_one_are_dropped_and_the_order_does_not_matte
         (lambda f: f.isel(lat=0), "has no latitude"),
         (lambda f: f.isel(lon=0), "has no longitude"),
         (lambda f: f.isel(time=slice(0, 12)), "no calendar month occurs twice in 12 dates"),
-        (lambda f: xr.concat([f, f], "time"), "dates are missing or stand there twice"),
+        (lambda f: xr.concat([f, f], "time"), "dates stand there twice"),
+        (lambda f: f.assign_coords(time=f.time.where(f.time != f.time[3])), "time: dates are missing"),
+        (lambda f: f.isel(time=slice(0, 0)), "dates"),
         (lambda f: f * np.nan, r"no cell is left \(0 have gaps, 0 are constant"),
-        (lambda f: f + 600, r"no cell is left .* the others hold no value up to 500"),
+        (lambda f: f + 600, r"no cell is left .* the others hold no value up to missing_above=500"),
         (lambda f: xr.zeros_like(f), "no cell is left .0 have gaps, 576 are constant"),
         (lambda f: f.where(f.time != f.time[3]), r"no cell is left \(\d+ have gaps"),
         (lambda f: f.astype(str), "holds <U.*, no numbers; choose another variable"),
@@ -441,3 +443,15 @@ def test_strengthened_covariances_move_towards_one():
             fields.strengthened(correlation, w)
     with pytest.raises(DataError, match="not symmetric"):
         fields.strengthened([[1.0, 0.5], [0.1, 1.0]], 0.5)
+
+
+@pytest.mark.parametrize("values", [np.full((2, 2), "a"), np.eye(2) * 1j])
+def test_a_matrix_of_no_real_numbers_is_refused(values, tmp_path):
+    np.savez(tmp_path / "c.npz", covariance=values, mask=[[True, True]], lat=[0.0], lon=[0.0, 90.0])
+    with pytest.raises(DataError, match=r"c.npz: covariance: holds .*, no real numbers"):
+        fields.read_covariance(tmp_path / "c.npz")
+
+
+def test_weights_that_keep_no_cell_are_refused():
+    with pytest.raises(DataError, match="cell_weights: no cell is kept"):
+        fields.draw(np.eye(3), 0, cell_weights=[0.0, 1e-9, 0.0])

@@ -278,6 +278,32 @@ def test_an_ocean_cell_without_a_value_is_refused(archived, tmp_path):
         generated(tmp_path / "case", source="archive", source_file=str(file))
 
 
+def test_a_gap_in_the_first_samples_makes_no_land(archived, tmp_path):
+    arrays = {name: value.copy() for name, value in archived.items()}
+    lon, lat = np.argwhere(archived["mask"].T)[3]
+    arrays["SSTrand"][7, lon, lat] = np.nan
+    file = write_netcdf(arrays, tmp_path / "gap.nc")
+    with pytest.raises(DataError, match="SSTrand lacks values in ocean cells of samples 0 to"):
+        generated(tmp_path / "case", source="archive", source_file=str(file))
+
+
+def test_outputs_are_looked_at(archived, tmp_path, caplog):
+    other = {**archived, "y": archived["y"] + np.ptp(archived["y"])}
+    file = write_netcdf(other, tmp_path / "other.nc")
+    generated(tmp_path / "a", source="archive", source_file=str(file))
+    assert "other.nc: outputs differ from the sum of the contributions by up to" in caplog.text
+    other["y"] = np.where(np.arange(len(other["y"])) == 5, np.nan, other["y"])
+    file = write_netcdf(other, tmp_path / "gap.nc")
+    with pytest.raises(DataError, match=r"gap.nc: y lacks values of samples 0 to"):
+        generated(tmp_path / "b", source="archive", source_file=str(file))
+
+
+def test_what_was_clipped_stands_in_the_data(tmp_path):
+    np.savez(tmp_path / "c.npz", covariance=np.ones((2, 2)), mask=[[True, True]], lat=[0.0], lon=[0.0, 90.0])
+    data = generated(tmp_path / "a", source="correlation", source_file=str(tmp_path / "c.npz"))
+    assert data.attrs["clipped_eigenvalues"].startswith("1, sum ")
+
+
 def test_files_that_are_no_archive_are_refused(tmp_path):
     for name, reason in (
         ("old.mat", "damaged or no MATLAB 7.3 file"),
@@ -422,7 +448,10 @@ def test_empirical_quantiles_are_those_of_the_maps(tmp_path):
     ("given", "match"),
     [
         ({"network": "pretrained"}, "source 'analytic' has other cells than the pretrained network"),
-        ({"source": "archive", "noise": 0.5}, "source 'archive' has a truth of its own; leave out noise"),
+        (
+            {"source": "archive", "noise": 0.5},
+            "source 'archive' has maps and a truth of its own; leave out noise",
+        ),
         ({"first_sample": 5}, "first_sample counts maps of the archive; set source=archive"),
         ({"noise": -1}, "parameter 'noise' = -1"),
         ({"quantiles": "normal"}, "parameter 'quantiles' = 'normal'"),

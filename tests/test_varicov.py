@@ -381,8 +381,8 @@ def test_patches_are_summed_unless_they_are_treated_as_one():
     assert patch_totals(Attribution("shap.kernel", 2), values, patches).tolist() == [[2.0, 4.0]]
 
 
-def test_networks_without_a_score_are_left_out_of_the_mean():
-    found = mean_over_networks(np.array([[1.0, np.nan], [np.nan, np.nan], [0.0, np.nan]]))
+def test_samples_of_which_a_network_has_no_score_are_missing():
+    found = mean_over_networks(np.array([[1.0, np.nan], [0.0, 0.5]]))
     np.testing.assert_array_equal(found, [0.5, np.nan])
 
 

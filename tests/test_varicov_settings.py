@@ -86,3 +86,13 @@ def test_listing_the_benchmarks_loads_no_heavy_package():
     code = "import sys, xairt.benchmarks.varicov; print({'tensorflow', 'xarray', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_strengths_that_lie_close_are_cases_of_their_own():
+    found = GLOBALCOV.case_table(GLOBALCOV.configured({"strength": [0.3333333, 0.3333334]}))
+    assert [own["strength"] for own in found.values()] == [0.3333333, 0.3333334]
+
+
+def test_a_source_and_its_file_belong_together():
+    with pytest.raises(MethodError, match="source 'netcdf' needs a file; set source_file"):
+        GLOBALCOV.configured({"source": "netcdf"})

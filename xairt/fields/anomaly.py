@@ -76,7 +76,7 @@ def anomalies(
     """
     ordered = _ordered(field)
     time = ordered.dims[0]
-    groups, days = calendar_months(ordered[time]), _days(ordered[time])
+    days, groups = _days(ordered[time]), calendar_months(ordered[time])
     values = np.array(ordered.values, dtype=np.result_type(ordered.dtype, np.float32))
     if missing_above is not None:
         values[np.abs(values) > missing_above] = np.nan
@@ -91,7 +91,7 @@ def anomalies(
     if np.isnan(flat[0]).all():
         raise DataError(
             f"{_name(field)}: no cell is left ({left_out} have gaps, {constant} are constant, the others hold no "
-            f"value up to {missing_above}); give a gap-free field that varies"
+            f"value up to missing_above={missing_above}); give a gap-free field that varies"
         )
     attributes = {"long_name": f"anomaly of {field.attrs.get('long_name', _name(field))}"}
     units = "1" if standardise else field.attrs.get("units")
@@ -203,8 +203,10 @@ def calendar_months(time: xr.DataArray) -> NDArray[np.intp]:
     Raises
     ------
     DataError
-        If no month occurs twice, so that nothing varies about the climatology.
+        If a date is missing, or no month occurs twice, so that nothing varies about the climatology.
     """
+    if not time.size or time.isnull().any():
+        raise DataError(f"{_name(time)}: dates are missing; give a date to each time")
     months = np.asarray(time.dt.month.values, dtype=np.intp) - 1
     if np.bincount(months).max() < 2:
         raise DataError(
@@ -250,12 +252,14 @@ def _is_dates(time: xr.DataArray) -> bool:
 def _days(time: xr.DataArray) -> NDArray[np.float64]:
     """Return days since the first date."""
     dates = time.values
+    if not dates.size or time.isnull().any():
+        raise DataError(f"{_name(time)}: dates are missing; give a date to each time")
     if time.dtype.kind == "M":
         days = (dates - dates[0]) / np.timedelta64(1, "D")
     else:
         days = np.array([(date - dates[0]).total_seconds() / 86400 for date in dates])
-    if not np.isfinite(days).all() or len(np.unique(days)) < len(days):
-        raise DataError(f"{_name(time)}: dates are missing or stand there twice; give each date once")
+    if len(np.unique(days)) < len(days):
+        raise DataError(f"{_name(time)}: dates stand there twice; give each date once")
     return days
 
 

@@ -127,7 +127,10 @@ def symmetric_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     DataError
         If it is not such a matrix.
     """
-    values = np.asarray(matrix, dtype=np.float64)
+    given = np.asarray(matrix)
+    if given.dtype.kind not in "fiub":
+        raise DataError(f"covariance: holds {given.dtype}, no real numbers; give a matrix of numbers")
+    values = np.asarray(given, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not values.size:
         raise DataError(f"covariance: shape {values.shape} is not square; give one row and column per cell")
     if not np.isfinite(values).all():

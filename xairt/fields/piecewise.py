@@ -20,6 +20,8 @@ from xairt.fields.gaussian import sample_gaussian
 
 TRUTH_STREAM = 1
 """Random stream of the drawn function, apart from that of the samples (0) with the same seed."""
+LEAST_WEIGHT = 1e-6
+"""A function whose cells all have smaller weights is 0 for all that is computed with it."""
 _BLOCK_VALUES = 1 << 15
 
 
@@ -322,6 +324,8 @@ def _fitting_weights(weights: ArrayLike, n_cells: int) -> NDArray[np.float64]:
         raise DataError(f"cell_weights: shape {values.shape}; give one weight for each of {n_cells} cells")
     if not ((values >= 0) & (values <= 1)).all():
         raise DataError("cell_weights: outside 0 .. 1; give the share of each cell that is kept")
+    if not (values > LEAST_WEIGHT).any():
+        raise DataError("cell_weights: no cell is kept, the function would be 0; keep one at least")
     return values
 
 

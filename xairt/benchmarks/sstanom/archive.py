@@ -76,8 +76,19 @@ class Archive:
         return found
 
     def outputs(self, first: int, last: int) -> NDArray[np.float64]:
-        """Return a range of ``y``, (samples,)."""
-        return np.ravel(np.asarray(self.arrays[OUTPUTS]))[first:last].astype(np.float64)
+        """Return a range of ``y``, (samples,).
+
+        Raises
+        ------
+        DataError
+            If one is not finite.
+        """
+        found = np.ravel(np.asarray(self.arrays[OUTPUTS]))[first:last].astype(np.float64)
+        if not np.isfinite(found).all():
+            raise DataError(
+                f"{self.file}: {OUTPUTS} lacks values of samples {first} to {last}; fetch it again"
+            )
+        return found
 
     def function(self, first: int, last: int) -> fields.PiecewiseLinear | None:
         """Return the known function with breakpoints found from the first samples of a range.
@@ -166,7 +177,7 @@ def _described(file: Path, arrays: Mapping[str, Any]) -> Archive:
     head = _oriented(np.asarray(arrays[MAPS][:_LAND_SAMPLES]), columns_first, flipped)
     if np.isnan(head).all():
         raise DataError(f"{file}: {MAPS} holds no value; fetch it again")
-    grid = Grid(~np.isnan(head).any(axis=0), lat[::-1] if flipped else lat, lon)
+    grid = Grid(~np.isnan(head).all(axis=0), lat[::-1] if flipped else lat, lon)
     slopes = _oriented(np.asarray(arrays[SLOPES]), columns_first, flipped)[..., grid.mask].T
     return Archive(file, grid, n, slopes.astype(np.float64), arrays, columns_first, flipped)
 

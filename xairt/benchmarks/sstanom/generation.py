@@ -79,6 +79,8 @@ def drawn(config: CaseSettings) -> Iterator[xr.Dataset]:
         deviation = config.noise * float(y.std())
     if config.remove_median:
         static["offset"] = ((), -median / function.n_cells, {"long_name": "contribution of an anomaly of 0"})
+    if factor.clipped_count:
+        static.attrs["clipped_eigenvalues"] = f"{factor.clipped_count}, sum {factor.clipped_sum:.3g}"
     if config.network == PRETRAINED:
         static.attrs["comment"] = _APPROXIMATION
     if config.convention:
@@ -104,7 +106,20 @@ def archived(config: CaseSettings) -> Iterator[xr.Dataset]:
             x = source.vectors(archive.MAPS, start, end).astype(np.float32)
             truth = source.vectors(archive.CONTRIBUTIONS, start, end).astype(np.float32)
             slope = None if function is None else function.slope_at(x)
-            yield sample_dataset(source.grid, x, truth, source.outputs(start, end), slope).merge(static)
+            y = source.outputs(start, end)
+            if start == first:
+                _compare(y, truth, str(source.file))
+            yield sample_dataset(source.grid, x, truth, y, slope).merge(static)
+
+
+def _compare(y: NDArray[np.float64], truth: NDArray[np.floating], file: str) -> None:
+    """Tell where outputs are not the sums of the contributions."""
+    difference = np.abs(truth.sum(axis=1, dtype=np.float64) - y).max()
+    if difference > 1e-3 * np.abs(y).max():
+        log.warning(
+            "%s: outputs differ from the sum of the contributions by up to %.3g; the truth does not add up",
+            *(file, difference),
+        )
 
 
 def _origin(config: CaseSettings) -> dict[str, str]:
@@ -121,7 +136,11 @@ def _origin(config: CaseSettings) -> dict[str, str]:
 def task_of(config: CaseSettings) -> SSTTask:
     """Return the correlation of the source, and a function drawn with the settings of the truth."""
     correlation, grid = fields.correlation_of(
-        config.source, config.source_file, variable=config.variable, step=config.step
+        config.source,
+        config.source_file,
+        variable=config.variable,
+        step=config.step,
+        missing_above=config.missing_above,
     )
     if config.network == PRETRAINED:
         log.warning("%s", _APPROXIMATION)

@@ -215,7 +215,7 @@ def _network_rows(case: Case) -> list[dict[str, Any]]:
     r2 = table.loc[(table["label"] == NETWORK) & (table["metric"] == "r2"), "value"].item()
     if not r2 >= case.config.minimum_r2:
         log.warning(
-            "case %s: R2 %.3f on the test set, below minimum_r2=%g; train longer or with more samples",
+            "case %s: R2 %.3f on the test set, below minimum_r2=%g: attributions of it tell little of the truth",
             *(case.name, r2, case.config.minimum_r2),
         )
     return table.assign(method=table["label"], statistic="value").to_dict("records")

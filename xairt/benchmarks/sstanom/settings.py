@@ -34,6 +34,9 @@ PROGRAM_OF_THE_PAPER = (
 OF_THE_TRUTH = ("n_breakpoints", "quantiles", "convention", "kept_around", "noise", "remove_median")
 """Settings of a drawn function."""
 
+OF_A_FIELD = ("variable", "step", "missing_above")
+"""Settings of a netCDF source."""
+
 Place = tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-360, le=360)]]
 
 
@@ -48,11 +51,6 @@ class SSTAnomalySettings(SSTSettings):
         "analytic",
         description="where the correlation of the maps comes from: an analytic function, a matrix file (.npz), the "
         "anomalies of a field (netCDF); or archive: maps and truth of the paper (synth_exm_data .nc or .mat)",
-    )
-    source_file: str | None = setting(
-        "generate",
-        None,
-        description="path, URL or registered name of the source's file; by default the registered matrix or archive",
     )
     first_sample: int = setting(
         "generate", 0, description="first map taken from the archive, counted from 0", ge=0
@@ -126,19 +124,19 @@ class SSTAnomalySettings(SSTSettings):
 
     @model_validator(mode="after")
     def _fitting_source(self) -> Self:
-        if self.source == "netcdf" and self.source_file is None:
-            raise ValueError("source 'netcdf' needs a file; set source_file")
-        if self.source == "analytic" and self.source_file is not None:
-            raise ValueError("source 'analytic' reads no file; set source to what source_file is")
         if self.network == "pretrained" and self.source in ("analytic", "netcdf"):
             raise ValueError(
                 f"source '{self.source}' has other cells than the pretrained network; set source=archive"
             )
         fixed = [
-            name for name in OF_THE_TRUTH if getattr(self, name) != type(self).model_fields[name].default
+            name
+            for name in (*OF_THE_TRUTH, *OF_A_FIELD)
+            if getattr(self, name) != type(self).model_fields[name].default
         ]
         if self.source == "archive" and fixed:
-            raise ValueError(f"source 'archive' has a truth of its own; leave out {', '.join(fixed)}")
+            raise ValueError(
+                f"source 'archive' has maps and a truth of its own; leave out {', '.join(fixed)}"
+            )
         if self.source != "archive" and self.first_sample:
             raise ValueError("first_sample counts maps of the archive; set source=archive")
         return self

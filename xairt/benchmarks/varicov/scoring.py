@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -36,6 +35,8 @@ from xairt.runs.scores import NETWORK
 
 SAMPLE_SCORES = "sample_scores.nc"
 PAIRWISE = "pairwise"
+SUBSET = 50
+"""Cells in each subset of the faithfulness correlation; half of the cells where there are fewer than 100."""
 WHOLE_DIFFERENCE = ("occlusion", "feature_ablation")
 """Methods that give every cell of a patch the difference of the whole patch; others share it out."""
 
@@ -132,7 +133,9 @@ def network_scores(
     x, values = np.asarray(explained.x, np.float32), np.asarray(attribution, np.float64)
     return {
         **sample_scores(method, values, prediction, explained.truth, explained.slope),
-        "faithfulness": metrics.faithfulness_correlation(predict, x, values),
+        "faithfulness": metrics.faithfulness_correlation(
+            predict, x, values, subset_size=min(SUBSET, x.shape[1] // 2)
+        ),
         "monotonicity": metrics.monotonicity_correlation(predict, x, values),
         "sparseness": metrics.sparseness(values),
     }
@@ -186,10 +189,11 @@ def patch_totals(
 
 
 def mean_over_networks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over networks or pairs (members, samples) -> (samples,); NaN where none has a score."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-        return np.nanmean(values, axis=0)
+    """Return the mean over networks or pairs (members, samples) -> (samples,); NaN where one has no score.
+
+    Samples of which some network has none count as missing: a mean of the others would hide a dead network.
+    """
+    return np.mean(values, axis=0)
 
 
 def stored_scores(case: Case) -> Scores:
@@ -298,7 +302,7 @@ def _network_rows(case: Case) -> list[dict[str, Any]]:
         least = case.config.minimum_r2
         if metric == "r2" and least is not None and not group["value"].mean() >= least:
             log.warning(
-                "case %s: mean R2 %.3f on the test set, below minimum_r2=%g; train longer or with more samples",
+                "case %s: mean R2 %.3f on the test set, below minimum_r2=%g: attributions tell little of the truth",
                 *(case.name, group["value"].mean(), least),
             )
     return rows

@@ -30,17 +30,6 @@ _SAMPLES = "samples drawn, test set included, at least 20; one case for each"
 class StrengthSettings(SSTSettings):
     """Settings that both benchmarks have; sizes of networks and training are those of Mamalakis et al. (2022)."""
 
-    source: Literal["analytic", "correlation", "netcdf"] = setting(
-        "generate",
-        "analytic",
-        description="where the SST correlation C comes from: an analytic function, a matrix file (.npz), or the "
-        "anomalies of a field (netCDF)",
-    )
-    source_file: str | None = setting(
-        "generate",
-        None,
-        description="path, URL or registered name of the source's file; for a matrix the registered one of COBE-SST2",
-    )
     convention: Literal["krell2025"] | None = setting(
         "generate",
         None,
@@ -148,7 +137,7 @@ def cases(settings: GlobalCovSettings | UniCovSettings) -> dict[str, dict[str, A
     ['w0-n100', 'w0.5-n100']
     """
     return {
-        f"w{strength:g}-n{n}": {"strength": strength, "n_samples": n}
+        f"w{strength:.15g}-n{n}": {"strength": strength, "n_samples": n}
         for n in sorted(settings.n_samples)
         for strength in sorted(settings.strength)
     }

@@ -163,7 +163,11 @@ def known_function(path: Path, layout: Layout, convention: str | None) -> fields
 
 def _source(config: CaseSettings) -> tuple[NDArray[np.float64], Grid]:
     return fields.correlation_of(
-        config.source, config.source_file, variable=config.variable, step=config.step
+        config.source,
+        config.source_file,
+        variable=config.variable,
+        step=config.step,
+        missing_above=config.missing_above,
     )
 
 
