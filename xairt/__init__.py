@@ -30,6 +30,7 @@ _MODULES = (
     "fields",
     "metrics",
     "models",
+    "optimal_input",
     "plots",
     "training",
 )

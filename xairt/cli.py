@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,10 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from xairt import cli_runs
+from xairt import cli_optimal, cli_runs
 from xairt._version import __version__
 from xairt.cli_arguments import (
     check_suffix,
+    command_line,
     console,
     keep_inputs,
     parse_selection,
@@ -180,7 +180,7 @@ def attribute(
         sample_index=sample_positions(selection, sample, first.sizes[sample]),
     )
     write_dataset(
-        result, output, title=f"Attribution of {model} to {data.name}", history=_command_line(context)
+        result, output, title=f"Attribution of {model} to {data.name}", history=command_line(context)
     )
     typer.echo(
         f"{output}: {len(result.method)} method(s), {result.sizes[result.prediction.dims[-1]]} samples"
@@ -189,7 +189,9 @@ def attribute(
 
 @app.command(name="map")
 def draw(
-    attributions: Annotated[Path, typer.Argument(help="netCDF written by `xairt attribute`.")],
+    attributions: Annotated[
+        Path, typer.Argument(help="netCDF written by `xairt attribute` or `xairt optimal-input`.")
+    ],
     output: Output,
     sample: Annotated[
         list[int] | None, typer.Option(help="Position of a sample to draw; repeatable. Default: 0.")
@@ -214,10 +216,11 @@ def draw(
     """Draw attributions on maps, beside the truth where it is known."""
     from xairt.data.files import read_array, read_dataset
     from xairt.plots import maps
+    from xairt.plots.inputs import DRAWN
 
     check_suffix(output, ".png", ".pdf", ".svg", ".jpg")
     dataset = read_dataset(attributions)
-    if "attribution" not in dataset:
+    if not any(name in dataset for name in DRAWN):
         raise DataError(
             f"{attributions}: has no variable 'attribution': give a file written by `xairt attribute`"
         )
@@ -238,6 +241,7 @@ def draw(
 
 app.command()(cli_runs.run)
 app.command()(cli_runs.report)
+app.command(name="optimal-input")(cli_optimal.optimal_input)
 
 
 @app.command()
@@ -334,10 +338,6 @@ def _print_rules(model: Any, calls: Sequence[Any]) -> None:
         for row in layers.itertuples(index=False):
             table.add_row(*(escape(str(value)) for value in row))
         console().print(table)
-
-
-def _command_line(context: typer.Context) -> str:
-    return shlex.join(["xairt", *context.obj])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xairt.errors import DataError, MethodError
 
 if TYPE_CHECKING:
+    import typer
     from rich.console import Console
 
     from xairt.grid import Grid
@@ -176,6 +178,11 @@ def keep_inputs(output: Path, *inputs: Path | str | None) -> None:
     for given in inputs:
         if given is not None and output.exists() and Path(given).exists() and output.samefile(given):
             raise DataError(f"{output}: is an input of this command: name another output file")
+
+
+def command_line(context: typer.Context) -> str:
+    """Return the command as it was called, for the history of a file."""
+    return shlex.join(["xairt", *context.obj])
 
 
 def console() -> Console:

@@ -12,6 +12,8 @@ from xairt.errors import DataError
 from xairt.grid import COORDINATE_TOLERANCE, Grid, lat_lon_names
 
 SAMPLE_DIM = "sample"
+DRAWN = ("attribution", "optimal_input")
+"""Variables of a result that are drawn: what `xairt.attribute` gives, or `xairt.optimal_input`."""
 METHOD_DIM = "method"
 
 
@@ -21,7 +23,7 @@ def labelled_maps(attributions: Any, grid: Grid | None) -> dict[str, xr.DataArra
     Parameters
     ----------
     attributions
-        Dataset with the variable `attribution`, a DataArray, a mapping of label to DataArray or vectors, or
+        Dataset with the variable `attribution` or `optimal_input`, a DataArray, a mapping of label to DataArray or vectors, or
         vectors. A dimension `method` is taken apart by its labels.
     grid
         Grid of the vectors.
@@ -37,9 +39,10 @@ def labelled_maps(attributions: Any, grid: Grid | None) -> dict[str, xr.DataArra
         If there is nothing to draw, labels are not unique, or an array is not one of maps.
     """
     if isinstance(attributions, xr.Dataset):
-        if "attribution" not in attributions:
+        name = next((name for name in DRAWN if name in attributions), None)
+        if name is None:
             raise DataError(f"dataset has no variable 'attribution'; it has {sorted(map(str, attributions))}")
-        attributions = attributions["attribution"]
+        attributions = attributions[name]
     if isinstance(attributions, Mapping):
         found = {str(label): as_maps(value, grid) for label, value in attributions.items()}
         if not found:
@@ -47,7 +50,9 @@ def labelled_maps(attributions: Any, grid: Grid | None) -> dict[str, xr.DataArra
         return found
     if not isinstance(attributions, xr.DataArray) or METHOD_DIM not in attributions.dims:
         label = attributions.coords.get(METHOD_DIM) if isinstance(attributions, xr.DataArray) else None
-        return {"attribution" if label is None else str(label.item()): as_maps(attributions, grid)}
+        name = attributions.name if isinstance(attributions, xr.DataArray) else None
+        title = "optimal input" if name == "optimal_input" else "attribution"
+        return {title if label is None else str(label.item()): as_maps(attributions, grid)}
     labels = [str(label) for label in attributions[METHOD_DIM].values]
     if len(set(labels)) < len(labels):
         raise DataError(f"method labels are not unique: {labels}; rename the repeated ones")

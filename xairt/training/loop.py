@@ -183,7 +183,7 @@ class _Trainer:
     ) -> None:
         self._model = model
         self._loss = tf.keras.losses.get(loss)
-        self._optimizer = _own_optimizer(optimizer)
+        self._optimizer = own_optimizer(optimizer)
         self._seed = seed
         self._train = _compiled_pass(self._train_step, batch_size)
         self._validate = _compiled_pass(self._validation_step, VALIDATION_BATCH)
@@ -248,7 +248,7 @@ def _compiled_pass(
     return run
 
 
-def _own_optimizer(optimizer: tf.keras.optimizers.Optimizer | str | None) -> Any:
+def own_optimizer(optimizer: tf.keras.optimizers.Optimizer | str | None) -> Any:
     """Return an optimizer of our own; Keras's legacy classes make the faster step on a CPU."""
     if optimizer is None:
         return tf.keras.optimizers.legacy.SGD(SGD_LEARNING_RATE)
