@@ -344,7 +344,7 @@ def explainer(
     if convention is None and engine in resolve(method, params).method.conventions:
         convention = engine  # that package follows its own convention, and the identity says so
     call = resolve(method, params, convention)
-    _check_choices(call, baseline, engine, dtype, batch_size, python)
+    check_choices(call, baseline, engine, dtype, batch_size, python)
     return Explainer(
         model,
         call,
@@ -355,11 +355,12 @@ def explainer(
         batch_size=batch_size,
         grid=grid,
         python=python,
-        model_sha256=_identified(model),
+        model_sha256=identified(model),
     )
 
 
-def _identified(model: tf.keras.Model) -> str:
+def identified(model: tf.keras.Model) -> str:
+    """Return the hash of a Keras model's weights and configuration; `ModelError` if it is none."""
     if not isinstance(model, tf.keras.Model):
         raise ModelError(
             f"{type(model).__name__} is not a Keras model: give a tf.keras.Model, e.g. xairt.load_model(path)"
@@ -367,9 +368,10 @@ def _identified(model: tf.keras.Model) -> str:
     return fingerprint(model)
 
 
-def _check_choices(
+def check_choices(
     call: MethodCall, baseline: Any, engine: str, dtype: str, batch_size: int | None, python: str | None
 ) -> None:
+    """Raise `MethodError` if an engine, baseline, dtype, block size or interpreter does not go with a method."""
     if engine not in ENGINES:
         raise MethodError(
             f"unknown engine '{engine}': use {', '.join(ENGINES[:-1])} or {ENGINES[-1]}{suggest(engine, ENGINES)}"
@@ -508,5 +510,5 @@ def _recent_explainer(
     chosen = ((name, recent.hashable(value)) for name, value in sorted(options.items()))
     call = resolve(method, params, options["convention"])  # a parameter may name a file: what it holds counts
     # the object counts too: an explainer without a canonical graph computes with it, whatever becomes of it
-    key = (_identified(model), weakref.ref(model), call.method.name, call.label, call.parameters, *chosen)
+    key = (identified(model), weakref.ref(model), call.method.name, call.label, call.parameters, *chosen)
     return recent.kept(_recent, CACHED_EXPLAINERS, key, lambda: explainer(model, method, **options, **params))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -52,11 +54,12 @@ WEIGHT_PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "1": np.ones_like,
 }
 
-BIAS_PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+BIAS_PARTS: dict[str, Callable[[Any], Any]] = {
     "b": lambda b: b,
-    "b+": lambda b: np.maximum(b, 0),
-    "b-": lambda b: np.minimum(b, 0),
+    "b+": lambda b: (b + abs(b)) / 2,
+    "b-": lambda b: (b - abs(b)) / 2,
 }
+"""Of arrays, and of tensors where every sample has a bias of its own."""
 
 INPUT_PARTS: dict[str, Callable[[tf.Tensor, Rule], tf.Tensor]] = {
     "a": lambda a, rule: a,
@@ -102,6 +105,17 @@ class RelevancePass:
             if pot.terms == POSITIVE and len(rule.pots) == 1 and _inputs_of_unit(op) >= MANY_INPUTS:
                 terms = self._live_terms(position, op, POSITIVE_BY_SIZE)
                 self.by_size[position] = replace(pot, terms=terms)
+
+    def with_biases(self, biases: dict[int, tf.Tensor]) -> RelevancePass:
+        """Return the same pass with other biases at some linear nodes, also one for each sample (samples, ...).
+
+        Its evaluator computes with them too, see `Evaluator.with_biases`.
+        """
+        other = copy.copy(self)
+        other.evaluator = self.evaluator.with_biases(biases)
+        parts = {key: BIAS_PARTS[key[1]] for key in self.biases if key[0] in biases and key[1] in BIAS_PARTS}
+        other.biases = self.biases | {key: part(biases[key[0]]) for key, part in parts.items()}
+        return other
 
     def _prepared(self, position: int, op: Linear, pot: Pot) -> Pot:
         """Return a pot with the terms that are not zero for every input; keep the weights' parts it needs."""

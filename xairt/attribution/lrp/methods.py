@@ -116,6 +116,9 @@ def method(
         return explain_without_layers
 
     build.with_ledger = lambda setting, parameters: with_ledger(setting, parameters, composite, start)
+    build.rules = lambda network, parameters: assign(
+        network.require_graph(), *chosen_rules(network, parameters, composite, None)
+    )
     build.layer_rules = lambda network, parameters, convention: layer_rules(
         network.require_graph(), *chosen_rules(network, parameters, composite, convention)
     )

@@ -17,6 +17,7 @@ Arrays carry the sample axis first and channels last, as Keras does.
 
 from __future__ import annotations
 
+import copy
 import functools
 import operator
 from collections.abc import Callable, Collection, Mapping
@@ -429,6 +430,12 @@ class Evaluator:
         linear = {i: n.op for i, n in enumerate(self.graph.nodes) if isinstance(n.op, Linear)}
         self.kernels = {i: tf.constant(op.kernel, self.dtype) for i, op in linear.items()}
         self.biases = {i: tf.constant(op.bias, self.dtype) for i, op in linear.items() if op.bias is not None}
+
+    def with_biases(self, biases: dict[int, tf.Tensor]) -> Evaluator:
+        """Return the same network with other biases at some linear nodes, also one for each sample (samples, ...)."""
+        other = copy.copy(self)
+        other.biases = self.biases | biases
+        return other
 
     def forward(
         self, *inputs: tf.Tensor, relu: Callable[[tf.Tensor], tf.Tensor] | None = None
