@@ -43,7 +43,7 @@ core that takes twenty times as long as writing them as they are, and ten times 
 maps that are mostly land shrink to a half and less.
 """
 
-_TIME_UNITS = {"M": "seconds since 1970-01-01", "m": "seconds"}
+_TIME_UNITS = {"M": "seconds since 1970-01-01", "m": "seconds", "O": "seconds since 1970-01-01"}
 
 
 class SampleWriter:
@@ -185,7 +185,7 @@ class SampleWriter:
             warnings.simplefilter("ignore", UserWarning)  # xarray takes other units where these do not fit
             encoded = encode_cf_variable(plain)
         units = self._encoding[str(name)].get("units")
-        if units is not None and encoded.attrs["units"] != units:
+        if units is not None and encoded.attrs["units"].split()[0] != units.split()[0]:
             raise DataError(
                 f"{self.path}: {name} does not fit the units '{units}'; round it, or set {name}.encoding['units']"
             )
@@ -243,10 +243,16 @@ def _check_kind(what: str, variable: xr.Variable, dim: str) -> None:
     if variable.dims[0] != dim:
         raise DataError(f"{what}: '{dim}' is not its first dimension; transpose the block")
     is_text = variable.dtype.kind == "O" and isinstance(variable.values.flat[0], str)
-    if (variable.dtype.kind not in "iufbMmU" and not is_text) or variable.dtype == np.float16:
+    known = variable.dtype.kind in "iufbMmU" or is_text or _is_cftime(variable)
+    if not known or variable.dtype == np.float16:
         raise DataError(
-            f"{what}: values of {variable.dtype} cannot be written in blocks; give numbers, text or datetime64"
+            f"{what}: values of {variable.dtype} cannot be written in blocks; give numbers, text or dates"
         )
+
+
+def _is_cftime(variable: xr.Variable) -> bool:
+    """Tell dates on the calendars that climate models have, such as 365 days in every year."""
+    return variable.dtype.kind == "O" and type(variable.values.flat[0]).__module__.startswith("cftime")
 
 
 def _layout(block: xr.Dataset, dim: str) -> dict[str, str]:
@@ -254,7 +260,8 @@ def _layout(block: xr.Dataset, dim: str) -> dict[str, str]:
 
     def text(variable: xr.Variable) -> str:
         lengths = [d if d == dim else f"{d}={n}" for d, n in variable.sizes.items()]
-        kind = "text" if variable.dtype.kind in "OUS" else variable.dtype
+        dates = _is_cftime(variable)
+        kind = "dates" if dates else "text" if variable.dtype.kind in "OUS" else variable.dtype
         return f"{kind} ({', '.join(map(str, lengths))})"
 
     return {str(name): text(variable) for name, variable in block.variables.items()}
@@ -271,10 +278,12 @@ def _stored(variable: xr.Variable, compress: bool) -> dict[str, Any]:
         shrinks = compress and _shrinks(variable.values)
         # level 4 takes 1.3 times as long for 1 or 2 % of the size
         found |= {"zlib": shrinks, "shuffle": shrinks, "complevel": 1 if shrinks else 0}
-    if variable.dtype.kind in _TIME_UNITS:
+    if variable.dtype.kind in "mM" or _is_cftime(variable):
         # units made for the first block's times may not hold those of later ones
         units = variable.encoding.get("units", _TIME_UNITS[variable.dtype.kind])
         found |= {"units": units, "dtype": "int64"}
+    if _is_cftime(variable):
+        found["calendar"] = variable.values.flat[0].calendar
     return found
 
 
