@@ -198,8 +198,7 @@ def cell_positions(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]
     lat, lon : numpy.ndarray
         (n,) each, degrees north and east.
     """
-    rows, columns = np.nonzero(grid.mask)
-    return np.asarray(grid.lat)[rows], np.asarray(grid.lon)[columns]
+    return grid.places
 
 
 def _chords_km(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.float64]:
