@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from xairt import fields
 from xairt.data.natural_earth import land_mask
 from xairt.errors import DataError
-from xairt.fields.correlation import cell_positions
 from xairt.fields.masks import great_circle_km
 from xairt.grid import Grid
 
@@ -49,7 +48,7 @@ def test_a_region_holds_the_cells_whose_centres_it_holds(west, width, turns, sou
         width = 360  # a whole turn and more
     wanted = [
         south <= lat <= north and any(west <= lon + 360 * turn <= west + width for turn in range(-4, 5))
-        for lat, lon in zip(*cell_positions(grid), strict=True)
+        for lat, lon in zip(*grid.places, strict=True)
     ]
     np.testing.assert_array_equal(found, wanted)
 
@@ -74,7 +73,7 @@ def test_longitudes_are_taken_in_any_convention(same, n_columns, convention):
 def test_bounds_are_included_and_nothing_asked_for_is_everything(grid):
     assert fields.region(grid).all()
     north = fields.region(grid, lat=(-22.5, 90))
-    np.testing.assert_array_equal(north, cell_positions(grid)[0] >= -22.5)
+    np.testing.assert_array_equal(north, grid.places[0] >= -22.5)
     single = Grid([[True, True]], [0], np.float32([0.1, 10.1]))
     assert fields.region(single, lon=(0.1, 10.1)).all()
 
@@ -119,7 +118,7 @@ def test_the_series_of_a_box_is_weighted_by_area(grid, field, box):
     """The area of a cell is the sine of its northern less that of its southern edge."""
     south, north, west, east = box
     total, weights, cells = 0.0, 0.0, []
-    for i, (lat, lon) in enumerate(zip(*cell_positions(grid), strict=True)):
+    for i, (lat, lon) in enumerate(zip(*grid.places, strict=True)):
         if south <= lat <= north and (lon - west) % 360 <= ((east - west) % 360 or 360):
             area = np.sin(np.deg2rad(lat + 2.5)) - np.sin(np.deg2rad(lat - 2.5))
             total = total + area * field.values[:, grid.mask][:, i]

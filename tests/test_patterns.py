@@ -200,8 +200,8 @@ def test_shares_of_nothing_are_undefined(grid):
     ("regions", "message"),
     [
         ({}, "regions: none given"),
-        ({"r": (10, 0, 0, 60)}, "region 'r': .* is no box; give"),
-        ({"r": (0, 10, 0, "east")}, "region 'r': .* is no box; give"),
+        ({"r": (10, 0, 0, 60)}, r"region 'r': .* is no box \(south, north"),
+        ({"r": (0, 10, 0, "east")}, r"region 'r': .* is no box \(south, north"),
         ({"r": (1, 2, 1, 2)}, "region 'r': holds no valid cell"),
         ({"r": np.zeros(22, bool)}, "region 'r': holds no valid cell"),
         ({"r": np.ones(21, bool)}, r"region 'r': bool of shape \(21,\)"),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xairt.errors import DataError
-from xairt.fields.correlation import EARTH_RADIUS_KM, cell_positions
+from xairt.fields.correlation import EARTH_RADIUS_KM
 from xairt.grid import Grid
 
 
@@ -80,7 +80,7 @@ def great_circle_km(grid: Grid, lat: float, lon: float) -> NDArray[np.float64]:
     numpy.ndarray
         (n,) km from the centres of the cells.
     """
-    lats, lons = cell_positions(grid)
+    lats, lons = grid.places
     phi, theta = np.deg2rad(lats), np.deg2rad(lat)
     half_lat, half_lon = (phi - theta) / 2, np.deg2rad(lons - lon) / 2
     haversine = np.sin(half_lat) ** 2 + np.cos(phi) * np.cos(theta) * np.sin(half_lon) ** 2

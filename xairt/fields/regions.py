@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from xairt.errors import DataError
 from xairt.fields.anomaly import in_order
-from xairt.fields.correlation import cell_positions
 from xairt.fields.masks import great_circle_km
 from xairt.grid import CELL_DIM, COORDINATE_TOLERANCE, Grid
 
@@ -52,7 +51,7 @@ def region(
     >>> region(grid, lon=(230, 10))
     array([ True, False,  True, False,  True])
     """
-    lats, lons = cell_positions(grid)
+    lats, lons = grid.places
     inside = np.ones(len(lats), dtype=bool)
     if lat is not None:
         south, north = _bounds(lat, "lat", "(south, north)")
@@ -138,7 +137,7 @@ def _check_cells(vectors: xr.DataArray, grid: Grid) -> None:
         raise DataError(
             f"{name}: has {vectors.sizes[CELL_DIM]} cells, the grid {grid.n_valid}; use the grid of the field"
         )
-    for axis, wanted in zip(("lat", "lon"), cell_positions(grid), strict=True):
+    for axis, wanted in zip(("lat", "lon"), grid.places, strict=True):
         if axis not in vectors.coords:
             continue
         off = np.abs((vectors[axis].values - wanted + 180.0) % 360.0 - 180.0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xairt.errors import DataError
+from xairt.fields.regions import region
 from xairt.grid import CELL_DIM, COORDINATE_TOLERANCE
 from xairt.metrics.arrays import is_dataarray
 from xairt.metrics.correlation import pearson
@@ -17,30 +18,19 @@ from xairt.metrics.correlation import pearson
 if TYPE_CHECKING:
     import xarray as xr
 
+    from xairt.cells import Cells
+
 Box = tuple[float, float, float, float]
 """(south, north, west, east) in degrees; eastward from west to east, also across the date line."""
 
 Regions = Mapping[str, "Box | ArrayLike | xr.DataArray"]
 
 
-class CellGrid(Protocol):
-    """What is needed of a grid: `xairt.Grid`, or another one whose vectors hold cells with a position."""
-
-    n_valid: int
-    area_weights: NDArray[np.float64]
-
-    def cell(self, i: int) -> tuple[float, float]:
-        """Return (lat, lon) of a cell in degrees."""
-
-    def to_vector(self, m: Any) -> Any:
-        """Take the valid cells out of maps."""
-
-
 def pattern_correlation(
     field: Any,
     reference: Any,
     *,
-    grid: CellGrid,
+    grid: Cells,
     variable: str | None = None,
 ) -> xr.Dataset:
     """Correlate maps cell by cell, weighted by the areas of the cells.
@@ -122,7 +112,7 @@ def regional_shares(
     field: Any,
     regions: Regions,
     *,
-    grid: CellGrid,
+    grid: Cells,
     area_weighted: bool,
     variable: str | None = None,
 ) -> xr.Dataset:
@@ -183,7 +173,7 @@ def compare_with_sensitivity(
     relevance: Any,
     sensitivity: Any,
     *,
-    grid: CellGrid,
+    grid: Cells,
     variable: str | None = None,
     regions: Regions | None = None,
     area_weighted: bool | None = None,
@@ -233,7 +223,7 @@ def compare_with_sensitivity(
     return found
 
 
-def cells_of(source: Any, grid: CellGrid, *, variable: str | None = None, name: str = "map") -> xr.DataArray:
+def cells_of(source: Any, grid: Cells, *, variable: str | None = None, name: str = "map") -> xr.DataArray:
     """Return maps as vectors (..., cell) of a grid, after checking that they are on it.
 
     Parameters
@@ -280,7 +270,7 @@ def cells_of(source: Any, grid: CellGrid, *, variable: str | None = None, name: 
     return found.drop_vars([c for c in found.coords if CELL_DIM in found[c].dims])
 
 
-def _require_cells(source: xr.DataArray, grid: CellGrid, name: str) -> None:
+def _require_cells(source: xr.DataArray, grid: Cells, name: str) -> None:
     """Raise a DataError unless vectors have as many cells as the grid, at the same places if they name them."""
     if source.sizes[CELL_DIM] != grid.n_valid:
         raise DataError(
@@ -288,7 +278,7 @@ def _require_cells(source: xr.DataArray, grid: CellGrid, name: str) -> None:
         )
     if not all(c in source.coords and source[c].dims == (CELL_DIM,) for c in ("lat", "lon")):
         return
-    lat, lon = _places(grid)
+    lat, lon = grid.places
     turn = np.mod(source["lon"].values - lon + 180.0, 360.0) - 180.0
     off = np.maximum(np.abs(source["lat"].values - lat), np.abs(turn))
     if not (off <= COORDINATE_TOLERANCE).all():
@@ -313,55 +303,44 @@ def _require_numbers(found: xr.DataArray, name: str) -> None:
         )
 
 
-def _places(grid: CellGrid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    lat, lon = np.transpose([grid.cell(i) for i in range(grid.n_valid)])
-    return lat, lon
-
-
 def _share(part: xr.DataArray, inside: xr.DataArray) -> xr.DataArray:
     total = part.sum(CELL_DIM, skipna=False)
     return (part * inside).sum(CELL_DIM, skipna=False) / total.where(total > 0)
 
 
-def _members(regions: Regions, grid: CellGrid) -> NDArray[np.bool_]:
+def _members(regions: Regions, grid: Cells) -> NDArray[np.bool_]:
     """Return which cells are in each region, (regions, cells)."""
     if not regions:
         raise DataError("regions: none given; give a mapping of name to box or booleans")
-    lat, lon = _places(grid)
     members = []
-    for name, region in regions.items():
-        inside = _in_box(name, region, lat, lon) if _is_box(region) else _flags(name, region, grid)
+    for name, given in regions.items():
+        inside = _in_box(name, given, grid) if _is_box(given) else _flags(name, given, grid)
         if not inside.any():
             raise DataError(f"region '{name}': holds no valid cell; check its limits")
         members.append(inside)
     return np.array(members)
 
 
-def _is_box(region: Any) -> bool:
-    return (
-        isinstance(region, tuple | list) and len(region) == 4 and not isinstance(region[0], bool | np.bool_)
-    )
+def _is_box(given: Any) -> bool:
+    return isinstance(given, tuple | list) and len(given) == 4 and not isinstance(given[0], bool | np.bool_)
 
 
-def _in_box(name: str, box: Any, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _in_box(name: str, box: Any, grid: Cells) -> NDArray[np.bool_]:
+    south, north, west, east = box
     try:
-        south, north, west, east = (float(value) for value in box)
-    except (TypeError, ValueError):
-        south = north = west = east = np.nan
-    if not (np.isfinite([west, east]).all() and -90 <= south <= north <= 90):
-        raise DataError(f"region '{name}': {box!r} is no box; give (south, north, west, east) in degrees")
-    around = abs(east - west) >= 360
-    width = np.mod(east - west, 360.0)
-    eastward = np.mod(lon - west, 360.0)
-    return (lat >= south) & (lat <= north) & (around | (eastward <= width))
+        return region(grid, lat=(south, north), lon=(west, east))
+    except DataError as error:
+        raise DataError(
+            f"region '{name}': {box!r} is no box (south, north, west, east) in degrees; {error}"
+        ) from None
 
 
-def _flags(name: str, region: Any, grid: CellGrid) -> NDArray[np.bool_]:
-    if is_dataarray(region) and CELL_DIM not in region.dims:
-        region = grid.to_vector(region)
-    elif is_dataarray(region):
-        _require_cells(region, grid, f"region '{name}'")
-    flags = np.asarray(region)
+def _flags(name: str, given: Any, grid: Cells) -> NDArray[np.bool_]:
+    if is_dataarray(given) and CELL_DIM not in given.dims:
+        given = grid.to_vector(given)
+    elif is_dataarray(given):
+        _require_cells(given, grid, f"region '{name}'")
+    flags = np.asarray(given)
     if flags.dtype != bool or flags.shape != (grid.n_valid,):
         raise DataError(
             f"region '{name}': {flags.dtype} of shape {flags.shape}; give a box (south, north, west, east), "
