@@ -13,7 +13,6 @@ from scipy.stats import norm
 from xairt import fields
 from xairt.errors import DataError, MethodError
 from xairt.fields import PiecewiseLinear
-from xairt.fields.correlation import cell_positions
 from xairt.fields.gaussian import BLOCK_SAMPLES
 from xairt.grid import Grid
 
@@ -71,7 +70,7 @@ def test_analytic_correlation_is_one(grid, correlation):
 
 def test_local_part_decays_with_great_circle_distance(grid):
     local = fields.analytic_sst_correlation(grid, teleconnection=0.0)
-    positions = list(zip(*cell_positions(grid), strict=True))
+    positions = list(zip(*grid.places, strict=True))
     pairs = [(i, j) for i in range(0, grid.n_valid, 17) for j in range(0, grid.n_valid, 13) if i != j]
     distance = np.array([_great_circle_km(positions[i], positions[j]) for i, j in pairs])
     value = np.array([local[i, j] for i, j in pairs])
@@ -89,7 +88,7 @@ def test_length_scale_is_the_e_folding_chord():
 
 
 def test_teleconnections_link_distant_oceans(grid, correlation):
-    lat, lon = cell_positions(grid)
+    lat, lon = grid.places
 
     def cell(north, east):
         return int(np.argmin((lat - north) ** 2 + (lon - east) ** 2))
@@ -403,7 +402,7 @@ def test_contributions_of_other_slopes_are_refused(correlation):
 def test_weights_of_bumps_fall_with_great_circle_distance(grid):
     centres, width = [(0.0, 215.0), (50.0, -30.0)], 1800.0
     weights = fields.bump_weights(grid, centres, width_km=width)
-    positions = list(zip(*cell_positions(grid), strict=True))
+    positions = list(zip(*grid.places, strict=True))
     for cell in range(0, grid.n_valid, 29):
         nearest = min(_great_circle_km(positions[cell], centre) for centre in centres)
         assert weights[cell] == pytest.approx(np.exp(-((nearest / width) ** 2) / 2), abs=1e-9)

@@ -15,6 +15,7 @@ _NAMES = {
     "load_model": "xairt.models.loading",
     "inspect_model": "xairt.models.card",
     "Grid": "xairt.grid",
+    "LLCGrid": "xairt.llc",
     "Explainer": "xairt.attribution.explainer",
     "explainer": "xairt.attribution.explainer",
     "attribute": "xairt.attribution.explainer",

@@ -1,24 +1,24 @@
 """Grid: a land mask with latitudes and longitudes, and the way between vectors of valid cells and maps.
 
-A network of gridded fields sees a vector of the valid (ocean) cells; a scientist sees a map. `Grid` holds
-what is needed to go from one to the other without loss. Only numpy is imported at the top.
+`xairt.cells` does what all grids have in common; here are the coordinates of regular grids. Only numpy is
+imported at the top.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xairt.cells import CELL_DIM, Cells, as_mask, cf_attributes, frozen, refuse_empty
 from xairt.errors import DataError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-CELL_DIM = "cell"
 COORDINATE_TOLERANCE = 1e-3
 """Largest difference, in degrees, between two coordinates that name the same place."""
 
@@ -107,7 +107,7 @@ def lat_lon_names(da: xr.DataArray | xr.Dataset) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Grid:
+class Grid(Cells):
     """Regular latitude-longitude grid with a mask of valid cells.
 
     The vector of a grid holds the valid cells row by row (first latitude first); invalid cells are left out.
@@ -138,6 +138,7 @@ class Grid:
            [ 2.,  3.]])
     """
 
+    dims: ClassVar[tuple[str, ...]] = ("lat", "lon")
     mask: NDArray[np.bool_]
     lat: NDArray[np.float64]
     lon: NDArray[np.float64]
@@ -146,16 +147,14 @@ class Grid:
         lat, lon = _axis(self.lat, "latitude").copy(), _axis(self.lon, "longitude").copy()
         latitude_edges(lat)
         unwrap_longitude(lon)
-        mask = _as_mask(self.mask)
+        mask = as_mask(self.mask, self.dims)
         if mask.shape != (lat.size, lon.size):
             raise DataError(
                 f"mask has shape {mask.shape}, coordinates give {(lat.size, lon.size)}; order it (lat, lon)"
             )
-        if not mask.any():
-            raise DataError("mask has no valid cell; True marks a valid (ocean) cell")
+        refuse_empty(mask)
         for name, value in (("mask", mask), ("lat", lat), ("lon", lon)):
-            value.setflags(write=False)
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, frozen(value))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Grid, (self.mask, self.lat, self.lon)
@@ -175,150 +174,34 @@ class Grid:
             f"lat {lat[0]:g} .. {lat[-1]:g}, lon {lon[0]:g} .. {lon[-1]:g}"
         )
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of latitudes and of longitudes."""
-        return self.mask.shape
-
-    @property
-    def n_valid(self) -> int:
-        """Number of valid cells, the length of a vector."""
-        return self._flat.size
-
     @cached_property
     def lat_edges(self) -> NDArray[np.float64]:
         """Edges (nlat + 1,) in degrees north, see `latitude_edges`."""
-        return _frozen(latitude_edges(self.lat))
+        return frozen(latitude_edges(self.lat))
 
     @cached_property
     def lon_edges(self) -> NDArray[np.float64]:
         """Edges (nlon + 1,) in degrees east, see `longitude_edges`."""
-        return _frozen(longitude_edges(self.lon))
+        return frozen(longitude_edges(self.lon))
 
     @cached_property
-    def area_weights(self) -> NDArray[np.float64]:
-        """Areas (n_valid,) of the valid cells on the sphere, scaled to mean 1 over the valid cells.
+    def places(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Latitude and longitude (n_valid,) of the centres of the valid cells, in degrees north and east."""
+        rows, columns = np.divmod(self._flat, self.shape[1])
+        return frozen(self.lat[rows]), frozen(self.lon[columns])
+
+    @cached_property
+    def _areas(self) -> NDArray[np.float64]:
+        """Areas (n_valid,) of the valid cells, as sine of latitude times degrees of longitude.
 
         The area between two latitudes is exact, ``|sin(north) - sin(south)|`` times the width in longitude:
         proportional to the cosine of the latitude on a regular grid, and positive at the poles.
         """
         bands = np.abs(np.diff(np.sin(np.deg2rad(self.lat_edges))))
-        area = np.outer(bands, np.abs(np.diff(self.lon_edges))).reshape(-1)[self._flat]
-        return _frozen(area / area.mean())
+        return np.outer(bands, np.abs(np.diff(self.lon_edges))).reshape(-1)[self._flat]
 
-    @cached_property
-    def _flat(self) -> NDArray[np.intp]:
-        """Positions (n_valid,) of the valid cells in the flattened map."""
-        return _frozen(np.flatnonzero(self.mask))
-
-    def cell(self, i: int) -> tuple[float, float]:
-        """Return (lat, lon) in degrees of the i-th cell of the vector; DataError outside 0 .. n_valid - 1."""
-        if not 0 <= i < self.n_valid:
-            raise DataError(f"cell {i} does not exist; the grid has cells 0 .. {self.n_valid - 1}")
-        row, column = divmod(int(self._flat[i]), self.shape[1])
-        return float(self.lat[row]), float(self.lon[column])
-
-    def nearest(self, lat: float, lon: float) -> int:
-        """Return the vector index of the valid cell whose centre is nearest on the great circle.
-
-        Place in degrees north and east, any longitude convention; DataError if it is not on the globe.
-        """
-        if not (np.isfinite(lon) and -90.0 <= lat <= 90.0):
-            raise DataError(f"place (lat {lat}, lon {lon}) is not on the globe; give degrees north and east")
-        rows, columns = np.divmod(self._flat, self.shape[1])
-        phi, theta = np.deg2rad(self.lat[rows]), np.deg2rad(lat)
-        half_dlat, half_dlon = (phi - theta) / 2, np.deg2rad(self.lon[columns] - lon) / 2
-        haversine = np.sin(half_dlat) ** 2 + np.cos(phi) * np.cos(theta) * np.sin(half_dlon) ** 2
-        return int(haversine.argmin())
-
-    def to_map(self, v: Any, fill: float = np.nan) -> Any:
-        """Lay vectors of valid cells out as maps.
-
-        Parameters
-        ----------
-        v
-            (..., n_valid) array, or a DataArray whose dimension `cell` (else the last one) holds the cells.
-        fill
-            Value of the invalid cells. With NaN, floats keep their dtype and integers and booleans become
-            float64; any other value keeps the dtype of `v`.
-
-        Returns
-        -------
-        numpy.ndarray or xarray.DataArray
-            (..., nlat, nlon); a DataArray in gives a DataArray with lat and lon coordinates out.
-
-        Raises
-        ------
-        DataError
-            If the vectors have another length, or their dtype cannot hold `fill`.
-        """
-        if _is_dataarray(v):
-            return self._labelled_map(v, fill)
-        v = np.asarray(v)
-        if v.ndim == 0 or v.shape[-1] != self.n_valid:
-            length = v.shape[-1] if v.ndim else "a single number"
-            raise DataError(
-                f"grid has {self.n_valid} valid cells, got vectors of {length}: "
-                "use the grid that the vectors were made with"
-            )
-        dtype = _map_dtype(v.dtype, fill)
-        out = np.full((*v.shape[:-1], self.mask.size), fill, dtype=dtype)
-        out[..., self._flat] = v
-        return out.reshape(*v.shape[:-1], *self.shape)
-
-    def to_vector(self, m: Any) -> Any:
-        """Take the valid cells out of maps; the exact inverse of `to_map`.
-
-        Parameters
-        ----------
-        m
-            (..., nlat, nlon) array, or a DataArray: its rows and columns are brought into the order of the
-            grid by coordinate value, whichever way latitude runs, with longitudes in any convention.
-
-        Returns
-        -------
-        numpy.ndarray or xarray.DataArray
-            (..., n_valid) of the same dtype; a DataArray in gives a DataArray with dimension `cell` out.
-
-        Raises
-        ------
-        DataError
-            If the shape or the coordinates (within 0.001 degree) are not those of the grid, or a valid cell
-            holds NaN.
-        """
-        if _is_dataarray(m):
-            return self._labelled_vector(m)
-        m = np.asarray(m)
-        if m.shape[-2:] != self.shape:
-            raise DataError(
-                f"grid is {self.shape} (lat, lon), got maps of shape {m.shape}: order them (..., lat, lon)"
-            )
-        v = m.reshape(*m.shape[:-2], self.mask.size)[..., self._flat]
-        self._refuse_nan(v)
-        return v
-
-    def _refuse_nan(self, v: NDArray[Any]) -> None:
-        if v.dtype.kind not in "fc" or not (missing := np.isnan(v)).any():
-            return
-        *sample, i = np.argwhere(missing)[0].tolist()
-        lat, lon = self.cell(i)
-        where = f"index {tuple(sample)}, " if sample else ""
-        raise DataError(
-            f"map has {missing.sum()} NaN in valid cells, the first at {where}lat {lat:g}, lon {lon:g}; "
-            "fill them or build the grid from these data"
-        )
-
-    def _labelled_map(self, v: xr.DataArray, fill: float) -> xr.DataArray:
-        import xarray as xr
-
-        if v.ndim == 0:
-            return self.to_map(v.values, fill)
-        dim = CELL_DIM if CELL_DIM in v.dims else v.dims[-1]
-        v = v.transpose(..., dim)
-        coords = {name: c for name, c in v.coords.items() if dim not in c.dims and name not in ("lat", "lon")}
-        coords |= self._coordinates()
-        dims = (*v.dims[:-1], "lat", "lon")
-        return xr.DataArray(self.to_map(v.values, fill), coords, dims, v.name, v.attrs)
+    def _with_mask(self, mask: NDArray[np.bool_]) -> Grid:
+        return Grid(mask, self.lat, self.lon)
 
     def _labelled_vector(self, m: xr.DataArray) -> xr.DataArray:
         import xarray as xr
@@ -329,15 +212,13 @@ class Grid:
         columns = match_coordinates(m[lon].values, self.lon, "longitude")
         values = self.to_vector(m.values[..., rows[:, None], columns])
         coords = {name: c for name, c in m.coords.items() if not {lat, lon} & set(c.dims)}
-        place_rows, place_columns = np.divmod(self._flat, self.shape[1])
-        coords["lat"] = (CELL_DIM, self.lat[place_rows], _cf_attributes("latitude"))
-        coords["lon"] = (CELL_DIM, self.lon[place_columns], _cf_attributes("longitude"))
+        coords |= self.cell_coordinates()
         return xr.DataArray(values, coords, (*m.dims[:-2], CELL_DIM), m.name, m.attrs)
 
-    def _coordinates(self) -> dict[str, Any]:
+    def _map_coordinates(self) -> dict[str, Any]:
         return {
-            "lat": ("lat", self.lat.copy(), {**_cf_attributes("latitude"), "axis": "Y"}),
-            "lon": ("lon", self.lon.copy(), {**_cf_attributes("longitude"), "axis": "X"}),
+            "lat": ("lat", self.lat.copy(), {**cf_attributes("latitude"), "axis": "Y"}),
+            "lon": ("lon", self.lon.copy(), {**cf_attributes("longitude"), "axis": "X"}),
         }
 
     @classmethod
@@ -402,7 +283,7 @@ class Grid:
 
         flags = {"flag_values": np.array([0, 1], np.int8), "flag_meanings": "invalid valid"}
         mask = (("lat", "lon"), self.mask.astype(np.int8), {"long_name": "valid cells", **flags})
-        return xr.Dataset({"mask": mask}, self._coordinates(), {"Conventions": "CF-1.8"})
+        return xr.Dataset({"mask": mask}, self._map_coordinates(), {"Conventions": "CF-1.8"})
 
 
 def _axis(values: ArrayLike, kind: str) -> NDArray[np.float64]:
@@ -422,41 +303,6 @@ def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([centres[0] - 0.5, centres[0] + 0.5])
     middle = (centres[1:] + centres[:-1]) / 2
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
-
-
-def _as_mask(mask: ArrayLike) -> NDArray[np.bool_]:
-    mask = np.asarray(mask)
-    if mask.ndim != 2:
-        raise DataError(f"mask has shape {mask.shape}; give a 2-D array (lat, lon)")
-    if mask.dtype == bool:
-        return mask.copy()
-    if mask.dtype.kind not in "iuf" or not np.isin(mask[mask == mask], (0, 1)).all():
-        raise DataError("mask holds values other than 0 and 1; give booleans, True where a cell is valid")
-    return mask == 1
-
-
-def _frozen(values: NDArray[Any]) -> NDArray[Any]:
-    values.setflags(write=False)
-    return values
-
-
-def _map_dtype(dtype: np.dtype, fill: float) -> np.dtype:
-    if np.isnan(fill):
-        return dtype if dtype.kind in "fc" else np.dtype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        held = np.asarray(fill).astype(dtype)
-    if held != fill and dtype.kind in "biu":
-        raise DataError(f"fill {fill!r} does not fit the dtype {dtype}; convert the vectors to floats")
-    return dtype
-
-
-def _is_dataarray(value: Any) -> bool:
-    return hasattr(value, "dims") and hasattr(value, "coords") and hasattr(value, "values")
-
-
-def _cf_attributes(kind: str) -> dict[str, str]:
-    direction = "north" if kind == "latitude" else "east"
-    return {"standard_name": kind, "long_name": kind, "units": f"degrees_{direction}"}
 
 
 def _dimension(da: xr.DataArray | xr.Dataset, kind: str) -> str:

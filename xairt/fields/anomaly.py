@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xairt.errors import DataError
+from xairt.errors import DataError, suggest
+from xairt.fields.calendars import (
+    Climatology,
+    calendar_groups,
+    days_since_first,
+    group_name,
+    in_period,
+    time_dimension,
+)
 from xairt.fields.correlation import to_correlation
-from xairt.grid import Grid, lat_lon_names, longitude_edges, unwrap_longitude
+from xairt.grid import CELL_DIM, Grid, lat_lon_names, longitude_edges, unwrap_longitude
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,66 +36,114 @@ CONSTANT_SHARE = 1e-6
 More than the rounding of float32, which leaves a constant temperature in kelvin with a small variance.
 """
 
+Convention = Literal["classic", "per_calendar_day"]
+"""What is removed: climatology and one trend, or a trend of each calendar group."""
+
 _ROW_VALUES = 1 << 22
+_CELL_DIMENSIONS = ((CELL_DIM,), ("tile", "j", "i"))
+_LEAP_DAY, _BESIDE_LEAP_DAY = 229, (228, 301)
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Dates of one calendar group, and the reference dates of each fit whose average is removed from them."""
+
+    rows: NDArray[np.intp]
+    fitted: tuple[NDArray[np.intp], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """What is removed; `years` or `days` are the abscissae (time,) of lines for each group, or for each cell."""
+
+    groups: tuple[_Group, ...]
+    reference: slice | NDArray[np.intp]
+    years: NDArray[np.float64] | None
+    days: NDArray[np.float64] | None
 
 
 def anomalies(
     field: xr.DataArray,
     *,
+    convention: Convention = "classic",
+    climatology: Climatology | None = None,
+    reference: slice | tuple[Any, Any] | None = None,
     detrend: bool = True,
     standardise: bool = True,
     missing_above: float | None = MISSING_ABOVE,
 ) -> xr.DataArray:
     """Remove climatology and trend of every cell, and divide by its standard deviation.
 
-    In this order: the mean of each calendar month is subtracted, then the line fitted by least squares against
-    the real time between the dates (months differ in length), then the rest is divided by its standard
-    deviation (divided by n).
+    "classic": the mean of each calendar group is subtracted, then one line for each cell, fitted by least
+    squares against the real time between the dates in days. "per_calendar_day": from each calendar group its
+    own line over the years is subtracted, fitted against the year of the date, so that a trend that differs
+    between seasons goes too. Then the rest is divided by its standard deviation over all dates (divided by n).
 
-    A cell with a value at some times only is left out as a whole, as land is, and so is a constant one, whose
-    anomalies cannot be standardised; their numbers are logged.
+    29 February has a mean, or a line, of its own where the reference holds it in two, or three, years or more.
+    With fewer its anomalies would be 0 by construction: then the average of the fits of 28 February and 1 March
+    is subtracted, which is logged. All other groups of "per_calendar_day" need three years.
+
+    A cell with a value at some times only is left out as a whole, as land is, and so is one that is constant
+    in the reference, whose anomalies cannot be standardised; their numbers are logged.
 
     Parameters
     ----------
     field : xarray.DataArray
-        With a dimension of dates (numpy or cftime, any calendar), latitude and longitude, and others of length
-        1. It is left as it is.
+        With a dimension of dates (numpy or cftime, any calendar, dates may be lacking), cells (latitude and
+        longitude; or `cell`; or `tile`, `j`, `i`), and others of length 1. It is left as it is.
+    convention : "classic" or "per_calendar_day"
+        What is removed.
+    climatology : "month", "day" or None
+        Calendar groups: months, or days of the year as (month, day). None: months where the median step between
+        dates is over 20 days, else days.
+    reference : slice, (start, end) or None
+        Period that means, trends and standard deviations are fitted on, both dates included, as strings
+        ("1990", "1990-06-30") or dates; they are applied everywhere. Give the training years, and nothing of
+        the other years is known to the anomalies. None: all dates.
     detrend, standardise : bool
-        Whether to remove the trend, and to divide; without the division constant cells stay, as zeros.
+        Whether to remove the trend (without it, both conventions are the same), and to divide; without the
+        division constant cells stay, as zeros.
     missing_above : float or None
         Values of a larger magnitude are missing, in the units of the field.
 
     Returns
     -------
     xarray.DataArray
-        (time, lat, lon) in the precision of the field, computed in float64; NaN at all times where the cell was
-        left out. Dimensionless where standardised, else in the units of the field.
+        (time, lat, lon), (time, cell) or (time, tile, j, i) in the precision of the field, computed in float64;
+        NaN at all times where the cell was left out. Positive above the climatology. Dimensionless where
+        standardised, else in the units of the field.
 
     Raises
     ------
     DataError
-        If the field has no dates, latitudes or longitudes, holds no numbers, dates are missing or stand there
-        twice, no calendar month occurs in two years, or no cell is left.
+        If the field has no dates or cells, holds no numbers, dates are missing or stand there twice, a name is
+        unknown, the reference holds no dates or too few of a calendar group, no calendar group occurs in it
+        twice, or no cell is left.
 
     References
     ----------
-    Mamalakis, Ebert-Uphoff and Barnes (2022), doi:10.1017/eds.2022.7, section 2.1.
+    Mamalakis, Ebert-Uphoff and Barnes (2022), doi:10.1017/eds.2022.7, section 2.1 ("classic").
     """
-    ordered = _ordered(field)
-    time = ordered.dims[0]
-    days, groups = _days(ordered[time]), calendar_months(ordered[time])
+    if convention not in get_args(Convention):
+        known = ", ".join(get_args(Convention))
+        raise DataError(
+            f"convention '{convention}': unknown{suggest(convention, get_args(Convention))}; there are {known}"
+        )
+    ordered = in_order(field)
+    per_group = convention == "per_calendar_day"
+    fit = _fit_of(ordered[ordered.dims[0]], per_group, climatology, reference, detrend)
     values = np.array(ordered.values, dtype=np.result_type(ordered.dtype, np.float32))
-    if missing_above is not None:
-        values[np.abs(values) > missing_above] = np.nan
     flat = values.reshape(len(values), -1)
-    left_out = _leave_out_gaps(flat)
-    constant = 0
+    left_out = constant = 0
     width = max(1, _ROW_VALUES // len(flat))
     for start in range(0, flat.shape[1], width):
         block = flat[:, start : start + width]
-        constant += _remove(block, groups, days if detrend else None, standardise)
+        if missing_above is not None:
+            block[np.abs(block) > missing_above] = np.nan
+        left_out += _leave_out_gaps(block)
+        constant += _remove(block, fit, standardise)
     _tell(_name(field), left_out, constant)
     if np.isnan(flat[0]).all():
         raise DataError(
@@ -96,6 +153,40 @@ def anomalies(
     attributes = {"long_name": f"anomaly of {field.attrs.get('long_name', _name(field))}"}
     units = "1" if standardise else field.attrs.get("units")
     return ordered.copy(data=values).assign_attrs(attributes | ({"units": units} if units else {}))
+
+
+def in_order(field: xr.DataArray) -> xr.DataArray:
+    """Return a field as time and cells, without its other dimensions.
+
+    Parameters
+    ----------
+    field : xarray.DataArray
+        Numbers with a dimension of dates, dimensions of cells, and others of length 1, in any order.
+
+    Returns
+    -------
+    xarray.DataArray
+        (time, cell), (time, tile, j, i) or (time, lat, lon), under the names that the field gives them.
+
+    Raises
+    ------
+    DataError
+        If it holds no numbers, lacks dates or cells, or another dimension is longer.
+    """
+    if field.dtype.kind not in "fiu":
+        raise DataError(f"{_name(field)}: holds {field.dtype}, no numbers; choose another variable")
+    space = next((dims for dims in _CELL_DIMENSIONS if set(dims) <= set(field.dims)), None)
+    named = ", ".join(space) if space else "latitude and longitude"
+    space = space or lat_lon_names(field)
+    time = time_dimension(field)
+    others = [str(dim) for dim in field.dims if dim not in (time, *space)]
+    for dim in others:
+        if field.sizes[dim] != 1:
+            raise DataError(
+                f"{_name(field)}: dimension '{dim}' has {field.sizes[dim]} entries besides time and {named}; "
+                "select one of them first"
+            )
+    return field.squeeze(others, drop=True).transpose(time, *space)
 
 
 def coarsen(field: xr.DataArray, step: int | None = None) -> xr.DataArray:
@@ -164,7 +255,8 @@ def correlation_of_field(anomalies: xr.DataArray) -> tuple[NDArray[np.float64], 
     DataError
         If dimensions are missing, or fewer than two times or cells are left.
     """
-    ordered = _ordered(anomalies)
+    lat, lon = lat_lon_names(anomalies)
+    ordered = in_order(anomalies)
     values = np.array(ordered.values, dtype=np.float64)
     if len(values) < 2:
         raise DataError(f"{_name(anomalies)}: {len(values)} time, a correlation needs two; give more")
@@ -183,84 +275,63 @@ def correlation_of_field(anomalies: xr.DataArray) -> tuple[NDArray[np.float64], 
         )
     series = flat[:, kept]
     mask = kept.reshape(values.shape[1:])
-    grid = Grid(mask, ordered[ordered.dims[1]].values, ordered[ordered.dims[2]].values)
+    grid = Grid(mask, ordered[lat].values, ordered[lon].values)
     return to_correlation(series.T @ series / len(series)), grid
 
 
-def calendar_months(time: xr.DataArray) -> NDArray[np.intp]:
-    """Return the calendar month of each date, counted from 0: the groups whose means are the climatology.
+def _fit_of(
+    time: xr.DataArray,
+    per_group: bool,
+    climatology: Climatology | None,
+    reference: slice | tuple[Any, Any] | None,
+    detrend: bool,
+) -> _Fit:
+    """Return what is removed from fields of these dates."""
+    days, codes = days_since_first(time), calendar_groups(time, climatology)
+    known = np.ones(len(codes), bool) if reference is None else in_period(time, reference)
+    years = time.dt.year.values.astype(np.float64) if per_group and detrend else None
+    if np.unique(codes[known], return_counts=True)[1].max() < 2:
+        kind = "calendar month" if codes[0] % 100 == 0 else "calendar day"
+        raise DataError(f"{time.name}: no {kind} occurs twice in {known.sum()} dates; give two years or more")
+    groups = _groups_of(time, codes, known, years)
+    rows = slice(None) if reference is None else np.flatnonzero(known)
+    return _Fit(groups, rows, years, days if detrend and not per_group else None)
 
-    Parameters
-    ----------
-    time : xarray.DataArray
-        (n,) dates.
 
-    Returns
-    -------
-    numpy.ndarray
-        (n,), 0 .. 11.
-
-    Raises
-    ------
-    DataError
-        If a date is missing, or no month occurs twice, so that nothing varies about the climatology.
-    """
-    if not time.size or time.isnull().any():
-        raise DataError(f"{_name(time)}: dates are missing; give a date to each time")
-    months = np.asarray(time.dt.month.values, dtype=np.intp) - 1
-    if np.bincount(months).max() < 2:
-        raise DataError(
-            f"{_name(time)}: no calendar month occurs twice in {len(months)} dates; give two years or more"
+def _groups_of(
+    time: xr.DataArray, codes: NDArray[np.int64], known: NDArray[np.bool_], years: NDArray[np.float64] | None
+) -> tuple[_Group, ...]:
+    """Return the groups, those that borrow the fits of others first; DataError where one cannot be fitted."""
+    fitted = {int(code): np.flatnonzero(known & (codes == code)) for code in np.unique(codes)}
+    short = {
+        code: years_in for code, rows in fitted.items() if (years_in := _lacks_years(time, code, rows, years))
+    }
+    found = []
+    if _LEAP_DAY in short and fitted.keys() >= set(_BESIDE_LEAP_DAY):
+        log.warning(
+            "%s: 29 February occurs in %s; the average of the fits of 28 February and 1 March is removed from it",
+            time.name,
+            short.pop(_LEAP_DAY),
         )
-    return months
-
-
-def _ordered(field: xr.DataArray) -> xr.DataArray:
-    """Return a field as (time, lat, lon) without its dimensions of length 1."""
-    if field.dtype.kind not in "fiu":
-        raise DataError(f"{_name(field)}: holds {field.dtype}, no numbers; choose another variable")
-    lat, lon = lat_lon_names(field)
-    time = _time_name(field)
-    others = [str(dim) for dim in field.dims if dim not in (time, lat, lon)]
-    for dim in others:
-        if field.sizes[dim] != 1:
-            raise DataError(
-                f"{_name(field)}: dimension '{dim}' has {field.sizes[dim]} entries besides time, latitude and "
-                "longitude; select one of them first"
-            )
-    return field.squeeze(others, drop=True).transpose(time, lat, lon)
-
-
-def _time_name(field: xr.DataArray) -> str:
-    """Return the dimension of dates."""
-    for dim in map(str, field.dims):
-        if dim in field.coords and _is_dates(field[dim]):
-            return dim
-    if "time" in field.dims:
+        beside = tuple(fitted[code] for code in _BESIDE_LEAP_DAY)
+        fitted.pop(_LEAP_DAY)
+        found.append(_Group(np.flatnonzero(codes == _LEAP_DAY), beside))
+    for code, years_in in short.items():
+        longer = ", or choose climatology='month'" if code % 100 else ""
         raise DataError(
-            f"{_name(field)}: dimension 'time' holds no dates; give it units such as 'days since 1950-01-01'"
+            f"{time.name}: {group_name(code)} occurs in {years_in}; widen the reference or leave its dates out{longer}"
         )
-    dims = ", ".join(map(str, field.dims))
-    raise DataError(f"{_name(field)}: dimensions ({dims}) have no time; give a field of several dates")
+    return (*found, *(_Group(np.flatnonzero(codes == code), (rows,)) for code, rows in fitted.items()))
 
 
-def _is_dates(time: xr.DataArray) -> bool:
-    first = time.values[0] if time.size else None
-    return time.dtype.kind == "M" or type(first).__module__.startswith("cftime")
-
-
-def _days(time: xr.DataArray) -> NDArray[np.float64]:
-    """Return days since the first date."""
-    dates = time.values
-    if not dates.size or time.isnull().any():
-        raise DataError(f"{_name(time)}: dates are missing; give a date to each time")
-    if time.dtype.kind == "M":
-        days = (dates - dates[0]) / np.timedelta64(1, "D")
-    else:
-        days = np.array([(date - dates[0]).total_seconds() / 86400 for date in dates])
-    if len(np.unique(days)) < len(days):
-        raise DataError(f"{_name(time)}: dates stand there twice; give each date once")
-    return days
+def _lacks_years(
+    time: xr.DataArray, code: int, rows: NDArray[np.intp], years: NDArray[np.float64] | None
+) -> str:
+    """Return in how few years of the reference a group occurs, as text, or nothing if there are enough."""
+    wanted = 3 if years is not None else 2 if code == _LEAP_DAY else 1
+    have = len(np.unique(time.dt.year.values[rows]))
+    kind = "line over the years" if years is not None else "mean"
+    return f"{have} years of the reference, its {kind} needs {wanted}" if have < wanted else ""
 
 
 def _leave_out_gaps(flat: NDArray[np.floating]) -> int:
@@ -272,25 +343,43 @@ def _leave_out_gaps(flat: NDArray[np.floating]) -> int:
     return count
 
 
-def _remove(
-    block: NDArray[np.floating], groups: NDArray[np.intp], days: NDArray[np.float64] | None, standardise: bool
-) -> int:
+def _remove(block: NDArray[np.floating], fit: _Fit, standardise: bool) -> int:
     """Turn values (time, cells) into anomalies in place; return the number of constant cells set to NaN."""
     values = block.astype(np.float64)
     magnitude = np.abs(values).max(axis=0)
-    for group in np.unique(groups):
-        values[groups == group] -= values[groups == group].mean(axis=0)
-    if days is not None:
-        centred = days - days.mean()
-        values -= values.mean(axis=0) + np.outer(centred, centred @ values / (centred @ centred))
+    for group in fit.groups:
+        fits = [_fitted(values, rows, fit.years, group.rows) for rows in group.fitted]
+        values[group.rows] -= np.mean(fits, axis=0)
+    if fit.days is not None:
+        known = values[fit.reference]
+        origin = fit.days[fit.reference].mean()
+        centred = fit.days[fit.reference] - origin
+        slope = centred @ known / (centred @ centred)
+        values -= known.mean(axis=0) + np.outer(fit.days - origin, slope)
     constant = 0
     if standardise:
-        deviation = values.std(axis=0)
+        deviation = values[fit.reference].std(axis=0)
         varies = deviation > CONSTANT_SHARE * magnitude
         constant = int((~varies & ~np.isnan(deviation)).sum())
         values /= np.where(varies, deviation, np.nan)
     block[...] = values
     return constant
+
+
+def _fitted(
+    values: NDArray[np.float64],
+    rows: NDArray[np.intp],
+    years: NDArray[np.float64] | None,
+    applied: NDArray[np.intp],
+) -> NDArray[np.float64]:
+    """Return mean (cells,), or line over the years (applied, cells), of some rows of values (time, cells)."""
+    known = values[rows]
+    mean = known.mean(axis=0)
+    if years is None:
+        return mean
+    origin = years[rows].mean()
+    centred = years[rows] - origin
+    return mean + np.outer(years[applied] - origin, centred @ known / (centred @ centred))
 
 
 def _tell(name: str, left_out: int, constant: int) -> None:

@@ -177,29 +177,13 @@ def analytic_sst_correlation(
         raise DataError(f"length_scale_km={length_scale_km}: must be positive; give kilometres")
     if not teleconnection >= 0:
         raise DataError(f"teleconnection={teleconnection}: must not be negative; give 0 for none")
-    lat, lon = cell_positions(grid)
+    lat, lon = grid.places
     scaled = _chords_km(lat, lon) * (_MATERN_E_FOLDING / length_scale_km)
     covariance = (1 + scaled) * np.exp(-scaled)
     for centres in TELECONNECTIONS.values():
         pattern = teleconnection * _pattern(centres, lat, lon)
         covariance += np.outer(pattern, pattern)
     return to_correlation(covariance)
-
-
-def cell_positions(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return latitude and longitude of each valid cell, in the order of the grid's vectors.
-
-    Parameters
-    ----------
-    grid : Grid
-
-    Returns
-    -------
-    lat, lon : numpy.ndarray
-        (n,) each, degrees north and east.
-    """
-    rows, columns = np.nonzero(grid.mask)
-    return np.asarray(grid.lat)[rows], np.asarray(grid.lon)[columns]
 
 
 def _chords_km(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xairt.errors import DataError
-from xairt.fields.correlation import EARTH_RADIUS_KM, cell_positions
+from xairt.fields.correlation import EARTH_RADIUS_KM
 from xairt.grid import Grid
 
 
@@ -60,14 +60,27 @@ def bump_weights(
         raise DataError(f"width_km={width_km}: must be positive; give kilometres")
     if not 0 <= removed_below <= 1:
         raise DataError(f"removed_below={removed_below}: outside 0 .. 1; give the least weight that is kept")
-    nearest = np.min([_great_circle_km(grid, lat, lon) for lat, lon in places], axis=0)
+    nearest = np.min([great_circle_km(grid, lat, lon) for lat, lon in places], axis=0)
     weights = np.exp(-((nearest / width_km) ** 2) / 2)
     return np.where(weights < removed_below, 0.0, weights)
 
 
-def _great_circle_km(grid: Grid, lat: float, lon: float) -> NDArray[np.float64]:
-    """Return the distance of each valid cell from a place, by the haversine formula."""
-    lats, lons = cell_positions(grid)
+def great_circle_km(grid: Grid, lat: float, lon: float) -> NDArray[np.float64]:
+    """Return the great-circle distance of each valid cell from a place, by the haversine formula.
+
+    Parameters
+    ----------
+    grid : Grid
+        The n valid cells.
+    lat, lon : float
+        Place in degrees north and east.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) km from the centres of the cells.
+    """
+    lats, lons = grid.places
     phi, theta = np.deg2rad(lats), np.deg2rad(lat)
     half_lat, half_lon = (phi - theta) / 2, np.deg2rad(lons - lon) / 2
     haversine = np.sin(half_lat) ** 2 + np.cos(phi) * np.cos(theta) * np.sin(half_lon) ** 2

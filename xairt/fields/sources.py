@@ -91,7 +91,7 @@ def correlation_of(
             covariance, grid = read_covariance(file)
             return to_correlation(covariance), grid
         field = read_field(file, variable, step)
-        return correlation_of_field(anomalies(field, missing_above=missing_above))
+        return correlation_of_field(anomalies(field, climatology="month", missing_above=missing_above))
     except DataError as error:
         text = str(error)
         raise DataError(text if text.startswith(str(file)) else f"{file}: {text}") from None

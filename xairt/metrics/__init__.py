@@ -3,13 +3,24 @@
 from xairt.metrics.complexity import sparseness
 from xairt.metrics.correlation import pairwise_correlation, pearson, r2, spearman
 from xairt.metrics.faithfulness import faithfulness_correlation, monotonicity_correlation
+from xairt.metrics.lagged import lag_correlation
+from xairt.metrics.patterns import compare_with_sensitivity, pattern_correlation, regional_shares
+from xairt.metrics.relevance import class_composites, frequency_above_percentile, normalise, zero_maps
 
 __all__ = [
+    "class_composites",
+    "compare_with_sensitivity",
     "faithfulness_correlation",
+    "frequency_above_percentile",
+    "lag_correlation",
     "monotonicity_correlation",
+    "normalise",
     "pairwise_correlation",
+    "pattern_correlation",
     "pearson",
     "r2",
+    "regional_shares",
     "sparseness",
     "spearman",
+    "zero_maps",
 ]

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from xairt.errors import ModelError, suggest
+from xairt.models.dense import DenseLayer, dense_layers
 
 MAMALAKIS2022_UNITS = (512, 256, 128, 64, 32, 16)
 
 SMERF_FILTERS = {"simple": ((32, 64, 64), 1), "complex": ((64, 128, 256, 64), 2)}
 """Filters of the convolutions, and the number of hidden dense layers."""
+
+GAIKWAD_LAYERS = (
+    DenseLayer(8, l2=10.0, bias_l2=10.0),
+    DenseLayer(8, l2=0.01, bias_l2=0.01),
+    DenseLayer(2, "softmax", l2=0.01, bias_l2=0.01),
+)
+"""Layers of the classifier of Gaikwad et al. (XAIRT)."""
 
 
 def mamalakis2022(n_inputs: int, seed: int, units: Sequence[int] = MAMALAKIS2022_UNITS) -> tf.keras.Model:
@@ -138,6 +147,85 @@ def smerf(kind: str, seed: int) -> tf.keras.Model:
         model.add(layers.Dense(200, "relu", kernel_initializer=glorot()))
     model.add(layers.Dense(2, kernel_initializer=glorot()))
     return model
+
+
+def dense_network(
+    n_inputs: int, layers: Sequence[DenseLayer | Mapping[str, Any]], seed: int, name: str = "dense"
+) -> tf.keras.Model:
+    """Return a fully connected network with its initial weights; weights and biases are He normal.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number D of inputs.
+    layers : sequence of DenseLayer or mappings
+        From the input to the output.
+    seed : int
+        Not negative; the same seed gives the same weights. Global random state is left alone.
+    name : str
+        Of the model.
+
+    Returns
+    -------
+    tensorflow.keras.Model
+        (samples, D) -> (samples, size of the last layer), not compiled.
+
+    Raises
+    ------
+    ModelError
+        If ``n_inputs`` is not positive, ``seed`` is negative, or as `dense_layers`.
+    """
+    known = dense_layers(layers)
+    seeds = iter(_layer_seeds(n_inputs, seed, 2 * len(known)))
+    he_normal, keras = tf.keras.initializers.HeNormal, tf.keras
+    model = keras.Sequential([keras.layers.Input((n_inputs,))], name=name)
+    for layer in known:
+        dense = keras.layers.Dense(
+            int(layer.size),
+            layer.activation,
+            layer.use_bias,
+            kernel_initializer=he_normal(seed=next(seeds)),
+            bias_initializer=he_normal(seed=next(seeds)),
+            kernel_regularizer=_regulariser(layer.l1, layer.l2),
+            bias_regularizer=_regulariser(layer.bias_l1, layer.bias_l2),
+            kernel_constraint=layer.constraint,
+            bias_constraint=layer.bias_constraint,
+        )
+        model.add(dense)
+    return model
+
+
+def gaikwad(n_inputs: int, seed: int) -> tf.keras.Model:
+    """Return the classifier of regional SST anomalies: D -> 8 -> 8 -> 2, ReLU and softmax.
+
+    Weights and biases are He normal; both have L2 regularisation, 10 in the first layer and 0.01 in the others.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number D of ocean cells.
+    seed : int
+        Not negative; the same seed gives the same weights. Global random state is left alone.
+
+    Returns
+    -------
+    tensorflow.keras.Model
+        (samples, D) -> (samples, 2) probabilities of a negative and a positive anomaly, not compiled.
+
+    Raises
+    ------
+    ModelError
+        If ``n_inputs`` is not positive or ``seed`` is negative.
+
+    References
+    ----------
+    Gaikwad et al. (XAIRT), with 31,811 ocean cells of the LLC90 grid.
+    """
+    return dense_network(n_inputs, GAIKWAD_LAYERS, seed, "gaikwad")
+
+
+def _regulariser(l1: float, l2: float) -> tf.keras.regularizers.Regularizer | None:
+    return tf.keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
 
 
 def _layer_seeds(n_inputs: int, seed: int, count: int) -> list[int]:

@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xairt.cells import CELL_DIM
 from xairt.errors import DataError
 from xairt.grid import COORDINATE_TOLERANCE, Grid, lat_lon_names
+from xairt.llc import LLCGrid, is_llc
+from xairt.plots.projections import GLOBAL_LATITUDES
 
 SAMPLE_DIM = "sample"
 DRAWN = ("attribution", "optimal_input")
 """Variables of a result that are drawn: what `xairt.attribute` gives, or `xairt.optimal_input`."""
 METHOD_DIM = "method"
+LLC_STEP, FINE_LLC_STEP = 1.0, 0.5
+"""Degrees that fields on LLC tiles are brought to; a single map is drawn on the finer grid."""
 
 
-def labelled_maps(attributions: Any, grid: Grid | None) -> dict[str, xr.DataArray]:
+def labelled_maps(attributions: Any, grid: Grid | LLCGrid | None) -> dict[str, xr.DataArray]:
     """Return the maps of each method under its label.
 
     Parameters
@@ -60,14 +65,15 @@ def labelled_maps(attributions: Any, grid: Grid | None) -> dict[str, xr.DataArra
     return {label: as_maps(part, grid) for label, part in zip(labels, parts, strict=True)}
 
 
-def as_maps(value: Any, grid: Grid | None) -> xr.DataArray:
+def as_maps(value: Any, grid: Grid | LLCGrid | None) -> xr.DataArray:
     """Return one array as maps (sample, lat, lon).
 
     Parameters
     ----------
     value
         DataArray with latitude and longitude and at most one more dimension (a map becomes one sample); or
-        vectors (sample, n_valid) or (n_valid,), or maps (..., nlat, nlon) without coordinates.
+        vectors (sample, n_valid) or (n_valid,), or maps (..., nlat, nlon) without coordinates. Fields of an
+        LLC grid, labelled vectors or with `grid`, are brought to a regular grid, see `LLCGrid.to_regular`.
     grid
         Grid of values without coordinates.
 
@@ -77,6 +83,8 @@ def as_maps(value: Any, grid: Grid | None) -> xr.DataArray:
         If coordinates are missing and no grid is given, or there are more dimensions.
     """
     maps = value if isinstance(value, xr.DataArray) else xr.DataArray(np.asarray(value))
+    if isinstance(grid, LLCGrid) or is_llc(maps):
+        maps = _llc_on_globe(maps, grid if isinstance(grid, LLCGrid) else LLCGrid.from_dataarray(maps))
     try:
         lat, lon = lat_lon_names(maps)
     except DataError as error:
@@ -98,6 +106,18 @@ def _on_grid(values: xr.DataArray, grid: Grid) -> xr.DataArray:
         return grid.to_map(values)
     values = values.rename({values.dims[-2]: "lat", values.dims[-1]: "lon"})
     return values.assign_coords(lat=grid.lat, lon=grid.lon)
+
+
+def _llc_on_globe(values: xr.DataArray, grid: LLCGrid) -> xr.DataArray:
+    """Return vectors (..., n_valid) or maps (..., tile, j, i) of an LLC grid as maps of latitude and longitude."""
+    if values.shape[-3:] == grid.shape:
+        coords = {name: c for name, c in values.coords.items() if not set(values.dims[-3:]) & set(c.dims)}
+        dims = (*values.dims[:-3], CELL_DIM)
+        values = xr.DataArray(grid.take(values.values), coords, dims, values.name, values.attrs)
+    step = FINE_LLC_STEP if values.size == grid.n_valid else LLC_STEP
+    south, north = grid.places[0].min() - step, grid.places[0].max() + step
+    maps = grid.to_regular(values, step)
+    return maps if north - south >= GLOBAL_LATITUDES else maps.sel(lat=slice(south, north))
 
 
 def check_truth(truth: xr.DataArray, maps: xr.DataArray, label: str) -> None:

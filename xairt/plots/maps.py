@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from xairt.data import natural_earth
 from xairt.errors import DataError, suggest
 from xairt.grid import Grid, latitude_edges, longitude_edges
+from xairt.llc import LLCGrid
 from xairt.metrics import pearson
 from xairt.plots.colours import (
     LAND,
@@ -94,7 +95,7 @@ class _Look(NamedTuple):
 def map(
     da: Any,
     *,
-    grid: Grid | None = None,
+    grid: Grid | LLCGrid | None = None,
     ax: GeoAxes | None = None,
     projection: str | ccrs.Projection = "Robinson",
     central_longitude: float | None = None,
@@ -119,7 +120,8 @@ def map(
     ----------
     da
         DataArray with latitude and longitude (dimensions of size 1 are dropped), or a vector (n_valid,) or a
-        plain map (nlat, nlon) with `grid`. NaN is drawn as land, what lies outside the grid is white.
+        plain map (nlat, nlon) with `grid`. NaN is drawn as land, what lies outside the grid is white. Or a
+        field of an LLC grid, drawn on half a degree: (cell,) with its coordinates, or anything with `grid`.
     grid
         Grid of values without coordinates.
     ax
@@ -194,7 +196,7 @@ def maps(
     *,
     samples: int | Sequence[int] = (0,),
     methods: str | Sequence[str] | None = None,
-    grid: Grid | None = None,
+    grid: Grid | LLCGrid | None = None,
     projection: str | ccrs.Projection = "Robinson",
     central_longitude: float | None = None,
     extent: Extent | None = None,
@@ -211,7 +213,7 @@ def maps(
     """Draw truth beside the attributions of several methods, one row per sample.
 
     With a truth, the title of each method tells Pearson's r with it over the cells where both have values
-    (unweighted).
+    (unweighted). Fields of an LLC grid are drawn, and compared, on a regular grid of one degree.
 
     Colours of panels that share limits can be compared by eye, and one colour bar describes them all. The
     default is one scale per row: attributions of one sample share a quantity, and a method that gives more or

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xairt.data.files import atomic_write
 from xairt.errors import DataError, DivergedError, ModelError
+from xairt.models.saving import save_model
 from xairt.progress import bar
 
 SGD_LEARNING_RATE = 0.02
@@ -31,6 +32,8 @@ VALIDATION_BATCH = 1024
 
 Callback = Callable[[int, dict[str, float]], bool | None]
 Loss = str | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Schedule = Callable[[int], float]
+Metrics = Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]
 
 _log = logging.getLogger(__name__)
 
@@ -42,14 +45,20 @@ class History:
     Parameters
     ----------
     columns : dict of str to numpy.ndarray
-        ``epoch`` (from 1), ``loss`` (mean over the epoch's samples, while the weights change), ``val_loss``
-        (at the epoch's end, where validation data were given), ``seconds``; (epochs,) each.
+        ``epoch`` (from 1), ``loss`` and metrics (mean over the epoch's samples, while the weights change),
+        ``val_loss`` and ``val_`` metrics (at the epoch's end, where validation data were given),
+        ``learning_rate`` (where a schedule was given), ``seconds``; (epochs,) each.
     interrupted : bool
-        Whether the user stopped the training (Ctrl-C); the model then holds the weights of the last epoch.
+        Whether the user stopped the training (Ctrl-C); the model then holds the weights of the last epoch, or
+        of the best one if that was to be kept.
+    best_epoch : int or None
+        Epoch of the smallest validation loss, the first of equal ones, where it was asked for
+        (``keep_best`` or ``checkpoint``).
     """
 
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
     interrupted: bool = False
+    best_epoch: int | None = None
 
     def __len__(self) -> int:
         return len(self.columns["epoch"])
@@ -91,6 +100,11 @@ def fit(
     optimizer: tf.keras.optimizers.Optimizer | str | None = None,
     loss: Loss = "mse",
     validation: tuple[ArrayLike, ArrayLike] | None = None,
+    sample_weight: ArrayLike | None = None,
+    metrics: Metrics | None = None,
+    schedule: Schedule | None = None,
+    keep_best: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool = False,
     callback: Callback | None = None,
@@ -118,13 +132,28 @@ def fit(
         regularisation added.
     validation : (x, y), optional
         Data whose loss is recorded after each epoch.
+    sample_weight : (samples,), optional
+        Factors >= 0 of the samples' losses in training; the mean is still over the number of samples, and the
+        validation loss has no weights, both as in Keras.
+    metrics : mapping of str to callable, optional
+        Further columns of the history: functions of (targets, predictions) whose mean over samples is recorded,
+        such as ``{"accuracy": tf.keras.metrics.categorical_accuracy}``, also as ``val_accuracy``. No weights.
+    schedule : callable, optional
+        From the epoch (from 1) to its learning rate, in place of the optimizer's own, see
+        `xairt.training.step_decay`. A Keras LearningRateSchedule counts steps: give it to the optimizer.
+    keep_best : bool
+        End with the weights of the epoch of the smallest validation loss, which as in Keras includes the
+        model's regularisation. Needs `validation`. They come back after an exception too.
+    checkpoint : path, optional
+        Keras HDF5 file (.h5) that holds those weights at any time, rewritten atomically. Needs `validation`.
     seed : int
         Not negative; shuffles the samples, each epoch anew. Layers with noise of their own (dropout) are
         repeatable only if they carry a seed.
     progress : bool
         Show a progress bar on standard error, if it is a terminal.
     callback : callable, optional
-        Called after each epoch with its number and record; training ends when it returns True.
+        Called after each epoch with its number and record; training ends when it returns True, see
+        `xairt.training.early_stopping`.
 
     Returns
     -------
@@ -136,7 +165,7 @@ def fit(
     DataError
         If shapes do not fit, data hold NaN or infinity, or a parameter is out of range.
     DivergedError
-        If the loss becomes NaN or infinite.
+        If the loss or the validation loss becomes NaN or infinite.
     ModelError
         If the model has several inputs or outputs.
 
@@ -147,8 +176,11 @@ def fit(
     for name, value, lowest in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
         if value < lowest:
             raise DataError(f"{name}={value}: out of range; give a whole number from {lowest}")
-    trainer = _Trainer(model, optimizer, loss, batch_size, seed)
+    best = _Best(model, keep_best, checkpoint, validated=validation is not None)
+    trainer = _Trainer(model, optimizer, loss, batch_size, seed, dict(metrics or {}), schedule)
     training_data = _tensors(model, x, y, "x")
+    if sample_weight is not None:
+        training_data += (trainer.weights(sample_weight, *training_data),)
     validation_data = None if validation is None else _tensors(model, *validation, "validation x")
     records: list[dict[str, float]] = []
     interrupted = False
@@ -159,6 +191,7 @@ def fit(
         ):
             for epoch in range(1, epochs + 1):
                 records.append(trainer.epoch(epoch, training_data, validation_data))
+                best.see(records[-1])
                 advance(_note(records[-1], len(training_data[0])))
                 if callback is not None and callback(epoch, dict(records[-1])):
                     break
@@ -167,7 +200,9 @@ def fit(
     except KeyboardInterrupt:
         interrupted = True
         _log.warning("training interrupted after %d of %d epochs", len(records), epochs)
-    return _history(records, validation is not None, interrupted)
+    finally:
+        best.restore()
+    return _history(records, trainer.columns(validation is not None), interrupted, best.epoch)
 
 
 class _Trainer:
@@ -180,69 +215,177 @@ class _Trainer:
         loss: Loss,
         batch_size: int,
         seed: int,
+        metrics: Metrics,
+        schedule: Schedule | None,
     ) -> None:
         self._model = model
         self._loss = tf.keras.losses.get(loss)
         self._optimizer = own_optimizer(optimizer)
         self._seed = seed
-        self._train = _compiled_pass(self._train_step, batch_size)
-        self._validate = _compiled_pass(self._validation_step, VALIDATION_BATCH)
+        self._metrics = metrics
+        self._schedule = schedule
+        if schedule is not None:
+            _require_epoch_schedule(schedule, self._optimizer)
+        self._train = _compiled_pass(self._train_step, batch_size, 1 + len(metrics))
+        self._validate = _compiled_pass(self._validation_step, VALIDATION_BATCH, 1 + len(metrics))
+
+    def columns(self, validated: bool) -> list[str]:
+        """Return the names of what an epoch records, in their order."""
+        names = ["loss", *self._metrics]
+        validation = [f"val_{name}" for name in names] if validated else []
+        rate = [] if self._schedule is None else ["learning_rate"]
+        return ["epoch", *names, *validation, *rate, "seconds"]
 
     def epoch(
         self,
         epoch: int,
-        training: tuple[tf.Tensor, tf.Tensor],
-        validation: tuple[tf.Tensor, tf.Tensor] | None,
+        training: tuple[tf.Tensor, ...],
+        validation: tuple[tf.Tensor, ...] | None,
     ) -> dict[str, float]:
         """Run one epoch and return its record."""
         started = time.perf_counter()
         if epoch == 1 and hasattr(self._optimizer, "build"):
             self._optimizer.build(self._model.trainable_variables)
+        rate = [] if self._schedule is None else [self._set_rate(self._schedule, epoch)]
         order = np.random.default_rng([self._seed, epoch]).permutation(len(training[0]))
-        record = {"epoch": epoch, "loss": float(self._train(*training, tf.constant(order)))}
-        if not np.isfinite(record["loss"]):
-            raise DivergedError(
-                f"training: loss {record['loss']} in epoch {epoch}; lower the learning rate or scale x and y"
-            )
+        values = self._train(tf.constant(order), *training).numpy().tolist()
+        _require_converging(values[0], "loss", epoch)
         if validation is not None:
             in_order = tf.range(len(validation[0]), dtype=tf.int64)
-            record["val_loss"] = float(self._validate(*validation, in_order))
-        record["seconds"] = time.perf_counter() - started
-        return record
+            values += self._validate(in_order, *validation).numpy().tolist()
+            _require_converging(values[1 + len(self._metrics)], "validation loss", epoch)
+        row = [epoch, *values, *rate, time.perf_counter() - started]
+        return dict(zip(self.columns(validation is not None), row, strict=True))
 
-    def _total_loss(self, x: tf.Tensor, y: tf.Tensor, training: bool) -> tf.Tensor:
-        value = tf.reduce_mean(self._loss(y, self._model(x, training=training)))
-        return tf.add_n([value, *self._model.losses])
+    def weights(self, given: ArrayLike, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """Check the weights of the samples, and that the loss can be weighted."""
+        weights = np.asarray(given)
+        if weights.shape != (len(x),):
+            raise DataError(
+                f"sample_weight {weights.shape}: give one number for each of the {len(x)} samples"
+            )
+        _require_finite(weights, "sample_weight")
+        if weights.min() < 0 or weights.max() <= 0:
+            raise DataError("sample_weight: negative, or all 0; give factors >= 0")
+        one = self._loss(y[:1], self._model(x[:1], training=False))
+        if one.shape.rank == 0 and not isinstance(self._loss, tf.keras.losses.Loss):
+            raise DataError("sample_weight: the loss gives one number for all samples; return one for each")
+        return tf.constant(weights, x.dtype)
 
-    def _train_step(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    def _set_rate(self, schedule: Schedule, epoch: int) -> float:
+        given = schedule(epoch)
+        try:
+            rate = float(given)
+        except (TypeError, ValueError):
+            rate = np.nan
+        if not 0 < rate < np.inf:
+            raise DataError(f"schedule: learning rate {given} in epoch {epoch}; return a positive number")
+        self._optimizer.learning_rate = rate
+        return rate
+
+    def _data_loss(self, y: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+        if weights is None:
+            return tf.reduce_mean(self._loss(y, prediction))
+        if isinstance(self._loss, tf.keras.losses.Loss):
+            return tf.reduce_mean(self._loss(y, prediction, weights))
+        values = self._loss(y, prediction)
+        return tf.reduce_mean(tf.reshape(values, (tf.shape(weights)[0], -1)) * weights[:, tf.newaxis])
+
+    def _values(
+        self, training: bool, x: tf.Tensor, y: tf.Tensor, weights: tf.Tensor | None = None
+    ) -> list[tf.Tensor]:
+        """Return the loss with regularisation, and the means of the metrics."""
+        prediction = self._model(x, training=training)
+        loss = tf.add_n([self._data_loss(y, prediction, weights), *self._model.losses])
+        return [loss, *(tf.reduce_mean(metric(y, prediction)) for metric in self._metrics.values())]
+
+    def _train_step(self, *batch: tf.Tensor) -> list[tf.Tensor]:
         variables = self._model.trainable_variables
         with tf.GradientTape() as tape:
-            value = self._total_loss(x, y, training=True)
-        pairs = zip(tape.gradient(value, variables), variables, strict=True)
+            values = self._values(True, *batch)
+        pairs = zip(tape.gradient(values[0], variables), variables, strict=True)
         self._optimizer.apply_gradients([(gradient, v) for gradient, v in pairs if gradient is not None])
-        return value
+        return values
 
-    def _validation_step(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        return self._total_loss(x, y, training=False)
+    def _validation_step(self, *batch: tf.Tensor) -> list[tf.Tensor]:
+        return self._values(False, *batch)
+
+
+class _Best:
+    """The epoch of the smallest validation loss and its weights."""
+
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        keep: bool,
+        checkpoint: str | os.PathLike[str] | None,
+        validated: bool,
+    ) -> None:
+        self.epoch: int | None = None
+        self._model, self._keep, self._checkpoint = model, keep, checkpoint
+        self._loss = np.inf
+        self._weights: list[NDArray[Any]] | None = None
+        asked = "keep_best" if keep else "checkpoint"
+        self._wanted = keep or checkpoint is not None
+        if self._wanted and not validated:
+            raise DataError(f"{asked}: no validation data to judge by; give validation=(x, y)")
+        if checkpoint is not None and Path(checkpoint).suffix != ".h5":
+            raise DataError(
+                f"checkpoint {os.fspath(checkpoint)}: no Keras HDF5 file; let its name end in .h5"
+            )
+
+    def see(self, record: dict[str, float]) -> None:
+        """Keep the weights if the epoch is better than all before."""
+        if not self._wanted or record["val_loss"] >= self._loss:
+            return
+        self.epoch, self._loss = int(record["epoch"]), record["val_loss"]
+        if self._keep:
+            self._weights = self._model.get_weights()
+        if self._checkpoint is not None:
+            save_model(self._model, self._checkpoint)
+
+    def restore(self) -> None:
+        """Give the model its best weights, where they were to be kept."""
+        if self._weights is not None:
+            self._model.set_weights(self._weights)
+
+
+def _require_converging(loss: float, name: str, epoch: int) -> None:
+    if not np.isfinite(loss):
+        raise DivergedError(
+            f"training: {name} {loss} in epoch {epoch}; lower the learning rate or scale x and y"
+        )
+
+
+def _require_epoch_schedule(schedule: Schedule, optimizer: Any) -> None:
+    by_steps = tf.keras.optimizers.schedules.LearningRateSchedule
+    if isinstance(schedule, by_steps) or not callable(schedule):
+        raise DataError(
+            f"schedule {type(schedule).__name__}: no function of the epoch; give a Keras schedule, which counts "
+            "steps, to the optimizer"
+        )
+    if isinstance(optimizer.get_config().get("learning_rate"), dict):
+        raise DataError("schedule: the optimizer has a schedule of its own; give one of them")
 
 
 def _compiled_pass(
-    step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], batch_size: int
+    step: Callable[..., list[tf.Tensor]], batch_size: int, n_values: int
 ) -> Callable[..., tf.Tensor]:
-    """Compile a loop of `step` over all samples in a given order; it returns the mean over samples."""
+    """Compile a loop of `step` over all samples in a given order; it returns the means over samples."""
 
     @tf.function
-    def run(x: tf.Tensor, y: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+    def run(order: tf.Tensor, *data: tf.Tensor) -> tf.Tensor:
         samples = order.shape[0]
         whole, rest = divmod(samples, batch_size)
-        total = tf.constant(0.0, tf.float64)
+        total = tf.zeros(n_values, tf.float64)
         for index in tf.range(whole):
             rows = tf.ensure_shape(order[index * batch_size : (index + 1) * batch_size], [batch_size])
-            value = step(tf.gather(x, rows), tf.gather(y, rows))
-            total += tf.cast(value, tf.float64) * batch_size
+            values = step(*[tf.gather(array, rows) for array in data])
+            total += tf.stack([tf.cast(value, tf.float64) for value in values]) * batch_size
         if rest:
             rows = order[whole * batch_size :]
-            total += tf.cast(step(tf.gather(x, rows), tf.gather(y, rows)), tf.float64) * rest
+            values = step(*[tf.gather(array, rows) for array in data])
+            total += tf.stack([tf.cast(value, tf.float64) for value in values]) * rest
         return total / samples
 
     return run
@@ -314,11 +457,12 @@ def _note(record: dict[str, float], samples: int) -> str:
     return f"loss {record['loss']:.4g}  {samples / record['seconds']:,.0f} samples/s"
 
 
-def _history(records: list[dict[str, float]], validated: bool, interrupted: bool) -> History:
-    names = ["epoch", "loss", *(["val_loss"] if validated else []), "seconds"]
+def _history(
+    records: list[dict[str, float]], names: list[str], interrupted: bool, best_epoch: int | None
+) -> History:
     columns = {name: np.array([record[name] for record in records], dtype=np.float64) for name in names}
     columns["epoch"] = columns["epoch"].astype(np.int64)
-    return History(columns, interrupted)
+    return History(columns, interrupted, best_epoch)
 
 
 @contextmanager

@@ -1,0 +1,126 @@
+"""Scores of classes: F1, baselines, and the significance of a lead over them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from xairt.errors import DataError
+from xairt.metrics.classification import (
+    accuracy,
+    baselines_not_beaten,
+    class_numbers,
+    classification_scores,
+    effective_sample_size,
+    f1,
+    most_frequent_class,
+    skill_p_value,
+)
+
+RNG = np.random.default_rng(2)
+LABELS = RNG.integers(0, 3, 200)
+PREDICTED = np.where(RNG.random(200) < 0.6, LABELS, RNG.integers(0, 3, 200))
+
+
+def ar1(n, phi, rng):
+    series = np.zeros(n)
+    for t in range(1, n):
+        series[t] = phi * series[t - 1] + rng.standard_normal()
+    return series
+
+
+def test_accuracy_and_f1_are_those_of_scikit_learn():
+    assert accuracy(LABELS, PREDICTED) == pytest.approx(accuracy_score(LABELS, PREDICTED))
+    np.testing.assert_allclose(f1(LABELS, PREDICTED, 3), f1_score(LABELS, PREDICTED, average=None))
+    scores = classification_scores(LABELS, PREDICTED, n_classes=3)
+    assert scores["f1_macro"] == pytest.approx(f1_score(LABELS, PREDICTED, average="macro"))
+    assert list(scores) == ["n", "accuracy", "f1_class_0", "f1_class_1", "f1_class_2", "f1_macro"]
+
+
+def test_f1_of_known_cases():
+    assert f1([0, 0, 1, 1], [0, 0, 1, 1]).tolist() == [1.0, 1.0]
+    assert f1([0, 0, 1, 1], [1, 1, 0, 0]).tolist() == [0.0, 0.0]
+    assert f1([0, 0, 0, 1], [0, 0, 0, 0]).tolist() == [pytest.approx(6 / 7), 0.0]
+    only_one = f1([1, 1], [1, 1])
+    assert np.isnan(only_one[0])
+    assert only_one[1] == 1.0
+
+
+def test_baselines_come_from_the_training_part_and_the_input_date():
+    labels, predicted = np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0])
+    scores = classification_scores(labels, predicted, frequent=0, persistence=[1, 0, 1, 1])
+    assert scores["class_frequency"] == 0.25
+    assert scores["persistence"] == 0.5
+    assert most_frequent_class([1, 0, 1]) == 1
+    assert most_frequent_class([1, 0]) == 0
+
+
+def test_effective_sample_size_is_that_of_the_variance_of_the_mean():
+    rng = np.random.default_rng(0)
+    series = [ar1(1000, 0.8, rng)[200:] for _ in range(400)]
+    of_the_mean = np.mean([s.var() for s in series]) / np.var([s.mean() for s in series])
+    found = np.mean([effective_sample_size(s) for s in series])
+    assert found == pytest.approx(of_the_mean, rel=0.15)
+    assert found == pytest.approx(800 * 0.2 / 1.8, rel=0.1)
+    white = effective_sample_size(rng.standard_normal(2000))
+    assert 1700 < white <= 2000
+
+
+def test_chance_is_called_a_skill_as_often_as_the_level_says():
+    """Labels and predictions are independent and autocorrelated; one in twenty may be called skilful."""
+    rng = np.random.default_rng(1)
+    cases = [
+        [ar1(900, 0.9, rng)[100:] > 0, ar1(900, 0.9, rng)[100:] > 0, np.zeros(800, int)] for _ in range(200)
+    ]
+    p = np.array([skill_p_value(*case) for case in cases])
+    assert 0.01 <= np.mean(p < 0.05) <= 0.1
+    naive = [
+        np.mean(a == b) - np.mean(a == c) > 1.645 * np.std((a == b) * 1.0 - (a == c)) / 800**0.5
+        for a, b, c in cases
+    ]
+    assert np.mean(naive) > 0.15
+
+
+def test_real_skill_is_found_and_none_is_not():
+    rng = np.random.default_rng(3)
+    labels = (ar1(800, 0.8, rng) > 0).astype(int)
+    good = np.where(rng.random(800) < 0.8, labels, 1 - labels)
+    persistence = np.roll(labels, 30)
+    scores = classification_scores(labels, good, frequent=1, persistence=persistence)
+    assert scores["p_class_frequency"] < 0.001
+    assert baselines_not_beaten(scores) == []
+    scores = classification_scores(labels, persistence, frequent=1, persistence=persistence)
+    assert scores["p_persistence"] == 1.0
+    assert "persistence" in baselines_not_beaten(scores)
+    assert skill_p_value(labels, 1 - labels, labels) != 0
+    assert np.isnan(skill_p_value(labels, labels, 1 - labels))
+    assert baselines_not_beaten({"p_class_frequency": np.nan}) == ["class_frequency"]
+    assert np.isnan(classification_scores([0, 1], [0, 1], frequent=0)["p_class_frequency"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([0.0, np.nan], "labels: holds NaN or infinity"),
+        ([0.5, 1.0], r"labels: 0\.5 is no class"),
+        ([-1, 1], "labels: -1 is no class"),
+        ([], r"labels \(0,\) of float64: give one class number"),
+        ([[0, 1]], r"labels \(1, 2\) of int64"),
+        (["a", "b"], r"labels \(2,\) of <U1"),
+    ],
+)
+def test_what_is_no_class_is_refused(labels, reason):
+    with pytest.raises(DataError, match=reason):
+        class_numbers(labels)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(DataError, match=r"labels \(3,\) and predicted \(2,\): numbers of samples differ"):
+        accuracy([0, 1, 1], [0, 1])
+    with pytest.raises(DataError, match=r"labels \(3,\) and baseline \(2,\)"):
+        skill_p_value([0, 1, 1], [0, 1, 1], [0, 1])
+    with pytest.raises(DataError, match="class 2: there are 2"):
+        f1([0, 2], [0, 1])
+    with pytest.raises(DataError, match="give at least 3 finite numbers"):
+        effective_sample_size([1.0, 2.0])

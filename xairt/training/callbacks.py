@@ -1,0 +1,97 @@
+"""What steers a training from epoch to epoch: schedules of the learning rate, early stopping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from xairt.errors import DataError
+
+
+def step_decay(rate: float, every: int = 50, factor: float = 0.5) -> Callable[[int], float]:
+    """Return the schedule that multiplies a learning rate by a factor every so many epochs.
+
+    Parameters
+    ----------
+    rate : float
+        Learning rate of epochs 1 to `every`, positive.
+    every : int
+        Epochs of each rate, >= 1.
+    factor : float
+        Positive.
+
+    Returns
+    -------
+    callable
+        From the epoch (from 1) to its learning rate, as ``schedule`` of `xairt.training.fit`.
+
+    Raises
+    ------
+    DataError
+        If a number is out of range.
+
+    References
+    ----------
+    Gaikwad et al. (XAIRT): 0.01, halved every 50 epochs.
+
+    Examples
+    --------
+    >>> schedule = step_decay(0.01, every=50)
+    >>> schedule(1), schedule(50), schedule(51), schedule(101)
+    (0.01, 0.01, 0.005, 0.0025)
+    """
+    if not (0 < rate < math.inf and 0 < factor < math.inf) or every < 1:
+        raise DataError(
+            f"step_decay({rate}, every={every}, factor={factor}): out of range; give positive numbers"
+        )
+    return lambda epoch: rate * factor ** ((epoch - 1) // every)
+
+
+def early_stopping(
+    patience: int, *, monitor: str = "val_loss", mode: str = "min"
+) -> Callable[[int, dict[str, float]], bool]:
+    """Return the callback that ends a training once a column of the history no longer improves.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without a new best value after which the training ends, >= 1.
+    monitor : str
+        Column of the history, such as ``val_loss`` (with regularisation) or ``val_accuracy``.
+    mode : {"min", "max"}
+        Whether small or large values are good.
+
+    Returns
+    -------
+    callable
+        As ``callback`` of `xairt.training.fit`, for any number of trainings: epoch 1 begins anew.
+
+    Raises
+    ------
+    DataError
+        If an argument is out of range, or, in training, there is no such column.
+
+    Examples
+    --------
+    >>> stop = early_stopping(2)
+    >>> [stop(epoch, {"val_loss": loss}) for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5], start=1)]
+    [False, False, False, True]
+    """
+    if patience < 1 or mode not in ("min", "max"):
+        raise DataError(
+            f"early_stopping({patience}, mode={mode!r}): out of range; give patience >= 1 and mode 'min' or 'max'"
+        )
+    sign = 1.0 if mode == "min" else -1.0
+    best = {"epoch": 0, "value": math.inf}
+
+    def callback(epoch: int, record: dict[str, float]) -> bool:
+        if monitor not in record:
+            raise DataError(
+                f"early_stopping: no column '{monitor}' in {', '.join(record)}; monitor one of them"
+            )
+        value = sign * record[monitor]
+        if epoch == 1 or value < best["value"]:
+            best.update(epoch=epoch, value=value)
+        return epoch - best["epoch"] >= patience
+
+    return callback
