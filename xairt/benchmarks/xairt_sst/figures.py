@@ -80,10 +80,10 @@ def skill_by_lag(cases: Mapping[str, Case], scores: pd.DataFrame) -> Figure:
     from xairt.plots.distributions import Curve, curves
 
     lines = {
-        "network": (NETWORK, "accuracy.test"),
-        "linear": (f"{NETWORK}.linear", "accuracy.test"),
-        "network, F1 of negative": (NETWORK, "f1_class_0.test"),
-        "network, validation part": (NETWORK, "accuracy.validation"),
+        "accuracy of the network": (NETWORK, "accuracy.test"),
+        "its F1 of class negative": (NETWORK, "f1_class_0.test"),
+        "its accuracy in validation": (NETWORK, "accuracy.validation"),
+        "accuracy of the linear model": (f"{NETWORK}.linear", "accuracy.test"),
         **{name: (NETWORK, f"{metric}.test") for metric, name in BASELINE_NAMES.items()},
     }
     panels = {}
@@ -93,7 +93,8 @@ def skill_by_lag(cases: Mapping[str, Case], scores: pd.DataFrame) -> Figure:
         )
         lags = [case.config.lag for case in chosen]
         panels[f"{split} split"] = {
-            name: Curve(lags, [_value(scores, case, *what) for case in chosen]) for name, what in lines.items()
+            name: Curve(lags, [_value(scores, case, *what) for case in chosen])
+            for name, what in lines.items()
         }
     units = _lag_units(next(iter(cases.values())))
     return curves(panels, xlabel=f"lag, {units}", ylabel="score", dashed=tuple(BASELINE_NAMES.values()))

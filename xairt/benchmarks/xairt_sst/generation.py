@@ -98,7 +98,9 @@ def sea_surface(config: CaseSettings) -> tuple[xr.DataArray, LLCGrid | None]:
     if config.source_file is None:
         raise DataError(f"source '{config.source}' reads a file; set source_file")
     if config.source == NETCDF:
-        return _ocean_of(fields.read_field(config.source_file, config.variable, config.step), config.land), None
+        return _ocean_of(
+            fields.read_field(config.source_file, config.variable, config.step), config.land
+        ), None
     from xairt.llc import LLCGrid
 
     sst = read_llc(config.source_file, config.variable, grid=None if folder is None else llc_grid(folder))
@@ -164,7 +166,11 @@ def _labelled(x: xr.DataArray, y: xr.DataArray, now: xr.DataArray) -> xr.Dataset
         {
             "x": x.assign_attrs(kelvin, long_name="SST anomaly"),
             "y": y.assign_attrs(kelvin, long_name=name),
-            "label": ("sample", (y.values > 0).astype(np.int8), {**classes, "long_name": f"class of the {name}"}),
+            "label": (
+                "sample",
+                (y.values > 0).astype(np.int8),
+                {**classes, "long_name": f"class of the {name}"},
+            ),
             "now": (
                 "sample",
                 (now.values > 0).astype(np.int8),

@@ -98,7 +98,11 @@ def planted_grid() -> Grid:
 
 def _anomalies(grid: Grid | LLCGrid, n_months: int, random: np.random.Generator) -> NDArray[np.float32]:
     """Return red noise (time, cells) of variance 1, smooth on the sphere."""
-    centres = zip(np.degrees(np.arcsin(random.uniform(-1, 1, N_PATTERNS))), random.uniform(0, 360, N_PATTERNS), strict=True)
+    centres = zip(
+        np.degrees(np.arcsin(random.uniform(-1, 1, N_PATTERNS))),
+        random.uniform(0, 360, N_PATTERNS),
+        strict=True,
+    )
     patterns = np.stack([fields.bump_weights(grid, [centre], width_km=WIDTH_KM) for centre in centres])
     patterns /= np.linalg.norm(patterns, axis=0)
     memory = np.exp(-1 / MEMORY_MONTHS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def score(case: Case) -> pd.DataFrame:
     if case.config.optimal_iterations:
         optimal = optimal_inputs(case, samples, grid)
         maps[OPTIMAL_INPUT] = optimal[OPTIMAL_INPUT]
-        dataset = dataset.merge(optimal)
+        dataset = dataset.assign(optimal)
         rows += _class_rows(OPTIMAL_INPUT, "probability", optimal["probability"])
     write_dataset(dataset, case.write(COMPOSITES), title="Composites of relevance by class")
     for label, values in maps.items():
@@ -88,14 +89,17 @@ def _tell_skill(case: Case) -> None:
     test = {name.removesuffix(".test"): value for name, value in own.items() if name.endswith(".test")}
     missed = baselines_not_beaten(test)
     if missed:
-        against = " and ".join(
-            f"{name.replace('_', ' ')} {test[name]:.2f} (p = {test[f'p_{name}']:.2g})" for name in missed
-        )
         log.warning(
             "case %s: accuracy %.2f on the test set is not significantly above %s: attributions tell what a network "
             "without proven skill looks at",
-            *(case.name, test["accuracy"], against),
+            *(case.name, test["accuracy"], " and ".join(_baseline_words(test, name) for name in missed)),
         )
+
+
+def _baseline_words(scores: Mapping[str, float], name: str) -> str:
+    p = scores[f"p_{name}"]
+    known = f"p = {p:.2g}" if np.isfinite(p) else "too few independent samples for a test"
+    return f"{name.replace('_', ' ')} {scores[name]:.2f} ({known})"
 
 
 def _composites(case: Case, samples: xr.Dataset, grid: Grid | LLCGrid) -> xr.Dataset:
@@ -118,7 +122,9 @@ def _composites(case: Case, samples: xr.Dataset, grid: Grid | LLCGrid) -> xr.Dat
             relevance, case.config.percentile, cells, magnitude=True, weights=weights
         )
         found[explanation.name] = composite.assign(frequency=frequency)
-    joined = xr.concat(found.values(), "label", combine_attrs="drop_conflicts").assign_coords(label=list(found))
+    joined = xr.concat(found.values(), "label", combine_attrs="drop_conflicts").assign_coords(
+        label=list(found)
+    )
     return joined.assign_attrs(composite_of=part, percentile=case.config.percentile)
 
 
@@ -157,7 +163,11 @@ def optimal_inputs(case: Case, samples: xr.Dataset, grid: Grid | LLCGrid) -> xr.
         progress=case.progress,
     )
     maps = as_map(found["optimal_input"].values, samples["x"], grid, "class").assign_attrs(units="K")
-    probability = ("class", found["probability"].values, {"long_name": "probability of the class", "units": "1"})
+    probability = (
+        "class",
+        found["probability"].values,
+        {"long_name": "probability of the class", "units": "1"},
+    )
     return xr.Dataset({OPTIMAL_INPUT: maps, "probability": probability}, {"class": list(CLASSES)})
 
 
@@ -171,9 +181,7 @@ def as_vectors(x: xr.DataArray, grid: Grid | LLCGrid) -> np.ndarray:
     return x.values if "cell" in x.dims else grid.to_vector(x).values
 
 
-def as_map(
-    values: np.ndarray, x: xr.DataArray, grid: Grid | LLCGrid, dim: str | None = None
-) -> xr.DataArray:
+def as_map(values: np.ndarray, x: xr.DataArray, grid: Grid | LLCGrid, dim: str | None = None) -> xr.DataArray:
     """Return vectors (cells,), or (dim, cells), labelled as the samples are: maps, or cells of an LLC grid."""
     import xarray as xr
 

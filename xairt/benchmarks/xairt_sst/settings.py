@@ -60,10 +60,14 @@ class XairtSSTSettings(RunConfig):
         "has land; for files that fill it), or a netCDF file whose missing values are land",
     )
     latitudes: tuple[Latitude, Latitude] = setting(
-        "generate", (-20.0, 90.0), description="southern and northern limit of the network's inputs, degrees north"
+        "generate",
+        (-20.0, 90.0),
+        description="southern and northern limit of the network's inputs, degrees north",
     )
     target_place: tuple[Latitude, Longitude] | None = setting(
-        "generate", None, description="latitude and longitude: predict the nearest ocean cell instead of the box"
+        "generate",
+        None,
+        description="latitude and longitude: predict the nearest ocean cell instead of the box",
     )
     target_box: Box = setting(
         "generate",
@@ -142,7 +146,11 @@ class XairtSSTSettings(RunConfig):
         "score", "all", description="samples, correctly classified, whose relevance is averaged"
     )
     percentile: float = setting(
-        "score", 90.0, description="of relevance over the cells, above which a cell counts as relevant", gt=0, lt=100
+        "score",
+        90.0,
+        description="of relevance over the cells, above which a cell counts as relevant",
+        gt=0,
+        lt=100,
     )
     sensitivity_file: str | None = setting(
         "score", None, description="netCDF file with the sensitivity of an adjoint model on the same grid"
@@ -173,7 +181,9 @@ class XairtSSTSettings(RunConfig):
         if self.input_bounds is not None and self.input_bounds[0] >= self.input_bounds[1]:
             raise ValueError("input_bounds: the first must lie below the second")
         if not set(self.shown_methods) <= set(self.methods):
-            raise ValueError("shown_methods names one that is not among methods; name those to draw as methods does")
+            raise ValueError(
+                "shown_methods names one that is not among methods; name those to draw as methods does"
+            )
         return self
 
 

@@ -62,9 +62,7 @@ def train(case: Case) -> None:
     save_model(_as_network(linear), case.write(MODELS[LINEAR]))
     network.history.to_csv(case.write("history.csv"))
     trained = {NETWORK: network, LINEAR: linear}
-    rows = [
-        row for name, model in trained.items() for row in _skill_rows(name, model, x, labels, now, split)
-    ]
+    rows = [row for name, model in trained.items() for row in _skill_rows(name, model, x, labels, now, split)]
     with atomic_write(case.write(SCORES)) as path:
         pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
     predicted = {name: model.predict(x) for name, model in trained.items()}
