@@ -22,6 +22,8 @@ RNG = np.random.default_rng(2)
 LABELS = RNG.integers(0, 3, 200)
 PREDICTED = np.where(RNG.random(200) < 0.6, LABELS, RNG.integers(0, 3, 200))
 
+CLASS_FREQUENCY = ["class_frequency", "p_class_frequency"]
+
 
 def ar1(n, phi, rng):
     series = np.zeros(n)
@@ -35,7 +37,15 @@ def test_accuracy_and_f1_are_those_of_scikit_learn():
     np.testing.assert_allclose(f1(LABELS, PREDICTED, 3), f1_score(LABELS, PREDICTED, average=None))
     scores = classification_scores(LABELS, PREDICTED, n_classes=3)
     assert scores["f1_macro"] == pytest.approx(f1_score(LABELS, PREDICTED, average="macro"))
-    assert list(scores) == ["n", "accuracy", "f1_class_0", "f1_class_1", "f1_class_2", "f1_macro"]
+    assert list(scores) == [
+        "n",
+        "accuracy",
+        "f1_class_0",
+        "f1_class_1",
+        "f1_class_2",
+        "f1_macro",
+        *CLASS_FREQUENCY,
+    ]
 
 
 def test_f1_of_known_cases():
@@ -47,10 +57,10 @@ def test_f1_of_known_cases():
     assert only_one[1] == 1.0
 
 
-def test_baselines_come_from_the_training_part_and_the_input_date():
+def test_baselines_are_the_most_frequent_class_and_the_class_at_the_input_date():
     labels, predicted = np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0])
-    scores = classification_scores(labels, predicted, frequent=0, persistence=[1, 0, 1, 1])
-    assert scores["class_frequency"] == 0.25
+    scores = classification_scores(labels, predicted, persistence=[1, 0, 1, 1])
+    assert scores["class_frequency"] == 0.75
     assert scores["persistence"] == 0.5
     assert most_frequent_class([1, 0, 1]) == 1
     assert most_frequent_class([1, 0]) == 0
@@ -87,16 +97,16 @@ def test_real_skill_is_found_and_none_is_not():
     labels = (ar1(800, 0.8, rng) > 0).astype(int)
     good = np.where(rng.random(800) < 0.8, labels, 1 - labels)
     persistence = np.roll(labels, 30)
-    scores = classification_scores(labels, good, frequent=1, persistence=persistence)
+    scores = classification_scores(labels, good, persistence=persistence)
     assert scores["p_class_frequency"] < 0.001
     assert baselines_not_beaten(scores) == []
-    scores = classification_scores(labels, persistence, frequent=1, persistence=persistence)
+    scores = classification_scores(labels, persistence, persistence=persistence)
     assert scores["p_persistence"] == 1.0
     assert "persistence" in baselines_not_beaten(scores)
     assert skill_p_value(labels, 1 - labels, labels) != 0
     assert np.isnan(skill_p_value(labels, labels, 1 - labels))
     assert baselines_not_beaten({"p_class_frequency": np.nan}) == ["class_frequency"]
-    assert np.isnan(classification_scores([0, 1], [0, 1], frequent=0)["p_class_frequency"])
+    assert np.isnan(classification_scores([0, 1], [0, 1])["p_class_frequency"])
 
 
 @pytest.mark.parametrize(

@@ -140,9 +140,7 @@ def test_split_decides_what_is_trained_validated_and_scored():
     assert history["val_accuracy"][history.best_epoch - 1] == pytest.approx(accuracy)
     test = SPLIT.test
     scores = trainer.scores(X[test], LABELS[test], persistence=LABELS[test - 1])
-    wanted = classification_scores(
-        LABELS[test], trainer.predict(X[test]), frequent=0, persistence=LABELS[test - 1]
-    )
+    wanted = classification_scores(LABELS[test], trainer.predict(X[test]), persistence=LABELS[test - 1])
     assert scores == wanted
     assert scores["accuracy"] > scores["class_frequency"]
 

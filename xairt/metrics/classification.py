@@ -220,7 +220,6 @@ def classification_scores(
     labels: ArrayLike,
     predicted: ArrayLike,
     *,
-    frequent: int | None = None,
     persistence: ArrayLike | None = None,
     n_classes: int = 2,
 ) -> dict[str, float]:
@@ -230,9 +229,6 @@ def classification_scores(
     ----------
     labels, predicted : (samples,)
         Classes 0 .. n_classes - 1 in time order: the right ones, and the predicted ones.
-    frequent : int, optional
-        The class of most samples of the training part (`most_frequent_class`): the class frequency baseline always
-        predicts it.
     persistence : (samples,), optional
         The class at the date of the input, which persistence predicts for the lagged date.
     n_classes : int
@@ -240,9 +236,10 @@ def classification_scores(
     Returns
     -------
     dict
-        ``n``, ``accuracy``, ``f1_class_0`` ..., ``f1_macro``; for each baseline given its accuracy
+        ``n``, ``accuracy``, ``f1_class_0`` ..., ``f1_macro``; for each baseline its accuracy
         ``class_frequency``, ``persistence`` and ``p_class_frequency``, ``p_persistence`` of `skill_p_value` (NaN
-        of fewer than 3 samples).
+        of fewer than 3 samples). The class frequency is that of the class of most of these samples
+        (`most_frequent_class`), which is more than a forecast that only knows the training part can count on.
 
     Raises
     ------
@@ -251,7 +248,7 @@ def classification_scores(
 
     Examples
     --------
-    >>> scores = classification_scores([0, 0, 1, 1], [0, 0, 1, 0], frequent=0)
+    >>> scores = classification_scores([0, 0, 1, 1], [0, 0, 1, 0])
     >>> scores["accuracy"], scores["class_frequency"]
     (0.75, 0.5)
     """
@@ -259,7 +256,7 @@ def classification_scores(
     scores = {"n": float(np.size(labels)), "accuracy": accuracy(labels, predicted)}
     scores |= {f"f1_class_{k}": float(value) for k, value in enumerate(by_class)}
     scores["f1_macro"] = float(by_class.mean())
-    constant = None if frequent is None else np.full(np.size(labels), frequent)
+    constant = np.full(np.size(labels), most_frequent_class(labels))
     for name, baseline in zip(BASELINES, (constant, persistence), strict=True):
         if baseline is not None:
             scores[name] = accuracy(labels, baseline)

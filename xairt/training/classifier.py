@@ -11,7 +11,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from xairt.errors import DataError, ModelError
-from xairt.metrics.classification import classification_scores, most_frequent_class
+from xairt.metrics.classification import classification_scores
 from xairt.models.architectures import GAIKWAD_LAYERS, dense_network
 from xairt.models.dense import DenseLayer, dense_layers
 from xairt.training.loop import Callback, History, Loss, Schedule, fit
@@ -153,7 +153,6 @@ class TrainFullyConnectedNN:
             )
         split = checked_split(split, len(values))
         classes = known_classes(labels, len(values), self.n_classes, split.train)
-        self._frequent = most_frequent_class(classes[split.train])
         weights = class_weights(classes[split.train], self.class_weight, self.n_classes)
         targets = np.eye(self.n_classes, dtype=np.float32)[classes]
         validation = (values[split.validation], targets[split.validation]) if split.validation.size else None
@@ -206,7 +205,7 @@ class TrainFullyConnectedNN:
         return self.probabilities(x).argmax(axis=1)
 
     def scores(self, x: Any, labels: ArrayLike, persistence: ArrayLike | None = None) -> dict[str, float]:
-        """Return the scores of samples in time order beside the class frequency of the training part.
+        """Return the scores of samples in time order beside class frequency and persistence.
 
         Parameters
         ----------
@@ -228,7 +227,6 @@ class TrainFullyConnectedNN:
         return classification_scores(
             labels,
             self.predict(x),
-            frequent=self._frequent,
             persistence=persistence,
             n_classes=self.n_classes,
         )

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xairt.errors import DataError
 from xairt.metrics.arrays import is_dataarray
-from xairt.metrics.classification import classification_scores, most_frequent_class
+from xairt.metrics.classification import classification_scores
 from xairt.metrics.correlation import r2
 from xairt.training.samples import (
     ClassWeight,
@@ -112,7 +112,6 @@ class TrainLR:
         rows = checked_split(split, len(values)).train
         if self.task == "classification":
             classes = known_classes(y, len(values), 2, rows)[rows]
-            self._frequent = most_frequent_class(classes)
             weights = class_weights(classes, self.class_weight)
             self._model = self._logistic(taken(values, rows), classes, weights)
         else:
@@ -172,7 +171,7 @@ class TrainLR:
         """
         predicted = self.predict(x)
         if self.task == "classification":
-            return classification_scores(y, predicted, frequent=self._frequent, persistence=persistence)
+            return classification_scores(y, predicted, persistence=persistence)
         targets = _finite_targets(y, len(predicted))
         mse = float(np.mean((predicted - targets) ** 2))
         return {"n": float(len(targets)), "r2": r2(targets, predicted), "mse": mse}

@@ -50,7 +50,8 @@ def samples(config: CaseSettings) -> xr.Dataset:
     xarray.Dataset
         ``x`` (sample, lat, lon) with NaN on land, or (sample, cell) of an LLC grid, K; ``y`` (sample), the
         averaged anomaly of the target, K; ``label`` (sample), 1 where y is above 0, else 0; ``now`` (sample),
-        the class of the target at the time of the map, not averaged, so that it knows nothing later; coordinates ``time`` and ``target_time`` (sample).
+        the class of the target at the time of the map, not averaged, so that it knows nothing later; coordinates
+        ``time`` and ``target_time`` (sample).
 
     Raises
     ------

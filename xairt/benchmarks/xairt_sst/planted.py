@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xairt import fields
+from xairt.errors import DataError
 from xairt.grid import Grid
 
 if TYPE_CHECKING:
@@ -76,9 +77,10 @@ def planted_sst(
     DataError
         If no ocean cell lies in the source region.
     """
-    random = np.random.default_rng(seed)
-    noise = _anomalies(grid, n_months + lag, random)
     weights = grid.area_weights * fields.region(grid, lat=source_box[:2], lon=source_box[2:])
+    if not weights.any():
+        raise DataError(f"source region {source_box}: holds no ocean cell; give another box")
+    noise = _anomalies(grid, n_months + lag, np.random.default_rng(seed))
     signal = noise @ (weights / weights.sum())
     signal = (signal - signal.mean()) / signal.std()
     near = share * fields.bump_weights(grid, [target], width_km=WIDTH_KM)
