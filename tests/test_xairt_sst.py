@@ -21,7 +21,7 @@ from xairt.fields import region
 from xairt.grid import Grid
 
 TARGET = (52.5, 227.5)
-SMALL = {"n_months": 600, "lag": 3, "epochs": 60, "halved_every": 20, "optimal_iterations": 3000, "dpi": 60}
+SMALL = {"n_months": 600, "lag": 3, "epochs": 60, "halved_every": 20, "optimal_iterations": 10_000, "dpi": 60}
 
 
 def settings_of(**given) -> runs.CaseSettings:

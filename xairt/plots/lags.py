@@ -41,9 +41,11 @@ ShareLags = Literal["row", "all"]
 
 _COMPOSITE = "mean"
 _MAP_WIDTH, _ROW_GAP, _TITLE_HEIGHT, _LINE_HEIGHT = 3.3, 0.12, 0.24, 0.165  # inches
-_NAME_WIDTH, _BAR_WIDTH, _BAR_HEIGHT, _LONGEST_BAR = 0.55, 0.8, 0.65, 4.0  # inches
+_NAME_WIDTH, _BAR_WIDTH, _BAR_HEIGHT, _LONGEST_BAR = 0.75, 0.8, 0.65, 4.0  # inches
 _SHORTEST_LABEL = 20
 _BARS_PER_INCH = 8.0  # how thin a colour bar is
+_TEXT_GAP, _LINE_SPACING = 4.0, 1.25  # points; lines
+_UPRIGHT_CHARACTERS = 125.0  # characters times their size in points that stand in an inch
 _SIDE_POINTS = 32
 _CORRELATION = "lag correlation"
 
@@ -89,7 +91,8 @@ def relevance_by_lag(
         Correlation of the field with the target (lag, lat, lon), or the Dataset that
         `xairt.metrics.lag_correlation` gives, drawn in a column beside with one scale of its own.
     skill
-        Numbers (lag,) told beside the lags, such as ``{"accuracy": [...], "class frequency": [...]}``.
+        Numbers (lag,) told beside the lags, such as ``{"accuracy": [...], "class frequency": [...]}``; NaN is
+        left out.
     target_place
         (lat, lon) of the target in degrees, marked with a star.
     target_box
@@ -132,7 +135,7 @@ def relevance_by_lag(
             _draw_mark(ax, *mark)
     _name_rows(axes[:, 0], names)
     _draw_bars(figure, axes, columns, scales, share, robust)
-    _set_size(figure, axes, share, title)
+    _set_size(figure, axes, share, title, _text_height(names))
     if save is not None:
         save_figure(figure, save)
     return figure
@@ -212,7 +215,8 @@ def _row_names(
                 f"skill '{name}' {numbers.shape}: does not fit {lags.size} lags; give one for each"
             )
         for row, number in zip(words, numbers, strict=True):
-            row.append(f"{name} {number:.2f}")
+            if np.isfinite(number):
+                row.append(f"{name} {number:.2f}")
     return [
         (lag_name(float(lag), str(units)), "\n".join(row))
         for lag, row in zip(lags.values, words, strict=True)
@@ -286,12 +290,15 @@ def _draw_mark(ax: GeoAxes, lon: NDArray[np.float64], lat: NDArray[np.float64]) 
 
 
 def _name_rows(axes: Sequence[GeoAxes], names: Sequence[tuple[str, str]]) -> None:
-    """Write lag and skill upright beside the first map of each row."""
+    """Write lag and skill upright beside the first map of each row, the lags below each other."""
+    beside = {"xycoords": "axes fraction", "textcoords": "offset points", "rotation": 90}
+    beside |= {"ha": "right", "va": "center", "ma": "center"}
+    lines = max(skill.count("\n") + 1 if skill else 0 for _, skill in names)
     for ax, (name, skill) in zip(axes, names, strict=True):
-        place = {"transform": ax.transAxes, "rotation": 90, "ha": "right", "va": "center", "ma": "center"}
-        below = ax.text(-0.03, 0.5, skill, fontsize=TICK_SIZE, **place) if skill else None
-        lines = skill.count("\n") + 1 if below else 0
-        ax.text(-0.03 - 0.04 * lines, 0.5, name, fontsize=TITLE_SIZE, **place)
+        if skill:
+            ax.annotate(skill, (0, 0.5), (-_TEXT_GAP, 0), fontsize=TICK_SIZE, **beside)
+        left = _TEXT_GAP * (2 if lines else 1) + lines * TICK_SIZE * _LINE_SPACING
+        ax.annotate(name, (0, 0.5), (-left, 0), fontsize=TITLE_SIZE, **beside)
 
 
 def _draw_bars(
@@ -352,11 +359,24 @@ def _map_height(axes: NDArray[Any]) -> float:
     return _MAP_WIDTH * (y1 - y0) / (x1 - x0)
 
 
-def _set_size(figure: Figure, axes: NDArray[Any], share: ShareLags, title: str | None) -> None:
-    """Fit the figure to its maps, so that little is left blank."""
+def _text_height(names: Sequence[tuple[str, str]]) -> float:
+    """Return the inches that the longest of the upright words beside the rows take."""
+    lines = [
+        (line, size)
+        for row in names
+        for text, size in zip(row, (TITLE_SIZE, TICK_SIZE), strict=True)
+        for line in text.split("\n")
+    ]
+    return max(len(line) * size for line, size in lines) / _UPRIGHT_CHARACTERS
+
+
+def _set_size(
+    figure: Figure, axes: NDArray[Any], share: ShareLags, title: str | None, least_row: float
+) -> None:
+    """Fit the figure to its maps and the words beside each row, so that little is left blank."""
     rows, columns = axes.shape
-    titles = sum(any(ax.get_title() for ax in row) for row in axes)
-    height = rows * (_map_height(axes) + _ROW_GAP) + titles * _TITLE_HEIGHT
+    own = [_map_height(axes) + _TITLE_HEIGHT * any(ax.get_title() for ax in row) for row in axes]
+    height = sum(max(needed, least_row) + _ROW_GAP for needed in own)
     width = _NAME_WIDTH + columns * _MAP_WIDTH
     bars = len(figure.axes) - axes.size
     if share == "all":
