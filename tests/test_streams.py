@@ -194,6 +194,27 @@ def test_times_finer_than_the_units_are_refused_and_not_rounded(tmp_path, first)
     np.testing.assert_array_equal(read_dataset(path).time, times)
 
 
+@pytest.mark.parametrize("calendar", ["noleap", "360_day", "standard"])
+def test_dates_of_any_calendar_are_written_in_blocks(tmp_path, calendar):
+    dates = xr.date_range("2000-01-01", periods=40, freq="MS", calendar=calendar, use_cftime=True)
+    block = xr.Dataset({"y": ("sample", np.arange(40.0))}, {"time": ("sample", dates)})
+    first = read_dataset(in_blocks(block, tmp_path / "a.nc", [7, 33]))
+    assert first["time"].dt.calendar == ("proleptic_gregorian" if calendar == "standard" else calendar)
+    written = [(d.year, d.month, d.day) for d in first["time"].to_index()]
+    assert written == [(d.year, d.month, d.day) for d in dates]
+    again = read_dataset(in_blocks(first, tmp_path / "b.nc", [20, 20]))
+    np.testing.assert_array_equal(again["time"], first["time"])
+
+
+def test_days_since_a_midnight_are_units_that_dates_fit(tmp_path):
+    block = xr.Dataset(
+        {"y": ("sample", np.zeros(3))},
+        {"time": ("sample", np.arange(3).astype("datetime64[D]").astype("datetime64[ns]"))},
+    )
+    block.time.encoding["units"] = "days since 1970-01-01 00:00:00"
+    np.testing.assert_array_equal(read_dataset(in_blocks(block, tmp_path / "a.nc", [1, 2])).time, block.time)
+
+
 # --------------------------------------------------------------------------- interruptions
 
 

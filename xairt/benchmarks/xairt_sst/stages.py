@@ -180,15 +180,17 @@ def _skill_rows(
     now: NDArray[np.integer] | None,
     split: Split,
 ) -> list[dict[str, Any]]:
-    """Return the skill on each part; on the test part also how far it exceeds the better baseline."""
+    """Return the skill on each part, the lead over the baselines, and by how much validation overestimates."""
     label = NETWORK if name == NETWORK else f"{NETWORK}.{name}"
-    found = []
+    found, accuracies = [], {}
     for part in PARTS:
         rows = getattr(split, part)
         scores = model.scores(x.isel(sample=rows), labels[rows], None if now is None else now[rows])
         n = int(scores.pop("n"))
         named = {f"{metric}.{part}": value for metric, value in scores.items()}
+        accuracies[part] = scores["accuracy"]
         if part == PARTS[-1]:
+            named["validation_minus_test"] = accuracies["validation"] - accuracies["test"]
             named["gain"] = scores["accuracy"] - max(scores[name] for name in BASELINES if name in scores)
         found += [{"label": label, "n": n, "metric": metric, "value": v} for metric, v in named.items()]
     return found
