@@ -407,7 +407,7 @@ def test_reading_errors_are_one_line(tmp_path, dataset):
     (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:300])
     (tmp_path / "text.txt").write_text("x")
     cases = [
-        ("a.nc", None, r"holds 2 variables \(attribution, count\); choose one with --variable"),
+        ("a.nc", None, r"holds 2 variables \(attribution, count\); choose one with variable="),
         ("a.nc", "atribution", "no variable 'atribution'; did you mean 'attribution'"),
         ("many.npz", None, r"holds 2 variables \(x, y\)"),
         ("pickled.npz", None, "pickled Python objects"),

@@ -140,16 +140,26 @@ def test_factor_of_a_singular_matrix_says_what_was_clipped(caplog):
 
 def test_small_negative_eigenvalues_are_clipped_and_variances_kept():
     rotation, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((5, 5)))
-    matrix = rotation @ np.diag([3.0, 1.0, 0.5, 0.2, -0.01]) @ rotation.T
+    matrix = rotation @ np.diag([3.0, 1.0, 0.5, 0.2, -1e-6]) @ rotation.T
     factor = fields.factorise((matrix + matrix.T) / 2)
     assert factor.clipped_count == 1
-    assert factor.clipped_sum == pytest.approx(-0.01)
+    assert factor.clipped_sum == pytest.approx(-1e-6)
     np.testing.assert_allclose(np.diag(factor.matrix @ factor.matrix.T), np.diag(matrix), rtol=1e-12)
 
 
 def test_indefinite_matrix_is_refused():
     with pytest.raises(DataError, match="not positive semidefinite"):
         fields.factorise([[1.0, 2.0], [2.0, 1.0]])
+
+
+def test_one_covariance_beyond_its_variances_is_refused(data_dir):
+    with np.load(next(data_dir.rglob("cobe_sstanom_correlation_10deg_460x460.npz"))) as archive:
+        covariance = archive["covariance"]
+    covariance[0, 1] = covariance[1, 0] = 5.0
+    with pytest.raises(DataError, match="not positive semidefinite"):
+        fields.factorise(covariance)
+    with pytest.raises(DataError, match=r"correlation 4\.99 between cells 0 and 1, beyond 1"):
+        fields.to_correlation(covariance)
 
 
 def test_real_covariance_factorises(data_dir):
@@ -437,3 +447,30 @@ def test_values_beyond_all_pieces_and_at_zero():
     np.testing.assert_allclose(function.contribution(x)[:, 0], [-4, -2, 0, 1, 5.5, np.nan], rtol=1e-15)
     assert function.contribution(x)[2, 0] == 0
     np.testing.assert_array_equal(function.slope_at(x)[:, 0], [1, 2, 2, 3, 3, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fields.sample_gaussian(np.eye(2), 2.5, 0), r"n=2\.5: is no whole number"),
+        (lambda: fields.sample_gaussian(np.eye(2), "3", 0), "n='3': is no whole number"),
+        (lambda: fields.sample_gaussian(np.eye(2), 3, 1.5), r"seed=1\.5: is no whole number"),
+        (lambda: fields.sample_gaussian(np.eye(2), 3, 0, int), "dtype=int64: would cut off"),
+        (lambda: fields.draw(np.eye(2), 0, 2.5), r"n_breakpoints=2\.5: is no whole number"),
+        (lambda: fields.strengthened(np.eye(2), "a"), "w='a': outside 0"),
+        (lambda: fields.draw(np.eye(2), 0).contribution([["a", "b"]]), "x: holds <U1, no real numbers"),
+        (lambda: fields.draw(np.eye(2), 0).contribution([[1j, 0]]), "x: holds complex128, no real numbers"),
+    ],
+)
+def test_other_things_than_numbers_are_refused_in_one_line(call, message):
+    with pytest.raises(DataError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_masked_values_contribute_nothing_known():
+    function = fields.draw(np.eye(2), 0)
+    x = np.ma.masked_array([[0.5, 1e20], [0.5, 0.3]], [[False, True], [False, False]])
+    found = function.contribution(x)
+    assert np.isnan(found[0, 1])
+    np.testing.assert_array_equal(found[:, 0], function.contribution([[0.5, 0.0], [0.5, 0.3]])[:, 0])

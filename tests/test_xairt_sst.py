@@ -130,16 +130,41 @@ def test_samples_pair_a_map_with_the_averaged_target_a_lag_later(record, lag):
     assert found["y"].attrs["lag_units"] == "months"
 
 
-def test_test_years_do_not_leak_into_anomalies_fitted_on_the_training_years(record, tmp_path):
+@pytest.mark.parametrize("lag", [-6, 0, 6])
+def test_nothing_that_tested_samples_use_is_known_to_anomalies_of_the_training_years(record, tmp_path, lag):
+    settings = settings_of(lag=lag, running_mean=5)
+    whole = of_record(record, lag=lag, running_mean=5)
+    n = whole.sizes["sample"]
+    tested = whole.isel(sample=slice(n - round(settings.test_share * n), None))
+    dates = xr.open_dataset(record)["time"].values
+    earliest = min(tested["time"].values[0], dates[list(dates).index(tested["target_time"].values[0]) - 2])
     changed = xr.open_dataset(record).load()
-    changed["sst"][200:] += 5.0
+    changed["sst"][list(dates).index(earliest) :] += 5.0
     changed.to_netcdf(tmp_path / "changed.nc")
     for fitted_on, same in (("training", True), ("all", False)):
         first, second = (
-            of_record(path, lag=1, fitted_on=fitted_on)["x"][:150].values
+            of_record(path, lag=lag, running_mean=5, fitted_on=fitted_on)["x"][:100].values
             for path in (record, tmp_path / "changed.nc")
         )
         assert np.array_equal(first, second) is same
+
+
+def test_mds_files_are_read_as_their_names_and_times_say(tmp_path, monkeypatch):
+    from xairt.benchmarks.xairt_sst import generation
+
+    asked = {}
+    monkeypatch.setattr("xairt.data.llc.llc_grid", lambda folder: f"grid of {folder}")
+
+    def read(folder, name, grid, **options):
+        asked.update(folder=folder, name=name, grid=grid, **options)
+        raise DataError("as far as that")
+
+    monkeypatch.setattr("xairt.data.llc.read_mds_series", read)
+    given = {"source": "llc", "source_file": "run", "grid_folder": "grid", "mds_name": "SST"}
+    with pytest.raises(DataError, match="as far as that"):
+        generation.sea_surface(settings_of(**given, mds_time_step=3600.0, mds_start="1992-01-01"))
+    times = {"time_step_seconds": 3600.0, "start": "1992-01-01"}
+    assert asked == {"folder": "run", "name": "SST", "grid": "grid of grid", **times}
 
 
 def test_filled_land_is_masked_by_natural_earth_or_by_a_file(record, tmp_path):
@@ -157,8 +182,10 @@ def test_filled_land_is_masked_by_natural_earth_or_by_a_file(record, tmp_path):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"source": "netcdf"}, DataError, "source 'netcdf' reads a file; set source_file"),
-        ({"source": "llc"}, DataError, "source 'llc' reads a file; set source_file"),
+        ({"source": "netcdf"}, MethodError, "source 'netcdf' reads a file; set source_file"),
+        ({"source": "llc"}, MethodError, "source 'llc' reads a file; set source_file"),
+        ({"source": "llc", "source_file": "a", "mds_name": "SST"}, MethodError, "mds_name: MDS files need"),
+        ({"source_box": [45, 30, 150, 180]}, MethodError, "source_box: south"),
         ({"latitudes": [-89.9, -89.8]}, DataError, "no ocean cell lies there"),
         ({"target_box": [60, 65, 90, 95]}, DataError, "holds no ocean cell"),
         ({"lag": 700, "n_months": 600}, DataError, "lag=700"),

@@ -391,7 +391,8 @@ def _choose(source: Path, variable: str | None, choices: list[str], known: list[
     if not choices:
         raise DataError(f"{source}: holds no variable; check how it was written")
     raise DataError(
-        f"{source}: holds {len(choices)} variables ({names}); choose one with --variable (variable=)"
+        f"{source}: holds {len(choices)} variables ({names}); choose one with variable= "
+        "(--variable, or --set variable=NAME of a run)"
     )
 
 

@@ -89,7 +89,8 @@ def to_correlation(covariance: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     DataError
-        If the matrix is not square, finite and symmetric, or a variance is not positive.
+        If the matrix is not square, finite and symmetric, a variance is not positive, or a covariance is larger
+        than the variances allow.
 
     Examples
     --------
@@ -105,6 +106,12 @@ def to_correlation(covariance: ArrayLike) -> NDArray[np.float64]:
     deviations = np.sqrt(variances)
     correlation = matrix / deviations / deviations[:, np.newaxis]
     correlation = (correlation + correlation.T) / 2
+    if np.abs(correlation).max() > 1 + 1e-6:
+        row, column = np.unravel_index(np.abs(correlation).argmax(), correlation.shape)
+        raise DataError(
+            f"covariance: correlation {correlation[row, column]:.3g} between cells {row} and {column}, beyond 1; "
+            "give the covariance or correlation of the cells"
+        )
     np.fill_diagonal(correlation, 1.0)
     return correlation
 

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from xairt.errors import DataError
+from xairt.fields.checks import whole_number
 from xairt.fields.correlation import symmetric_matrix
 
 BLOCK_SAMPLES = 1024
 """Samples per block; part of what a seed means, so a change alters every drawn field."""
-LARGEST_NEGATIVE_SHARE = 0.01
-"""Negative eigenvalues beyond this share of the trace are an error: the matrix is no covariance."""
+LARGEST_NEGATIVE_SHARE = 1e-6
+"""A negative eigenvalue beyond this share of the largest is no rounding, of float32 either: no covariance has it."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,13 +58,13 @@ def factorise(covariance: ArrayLike) -> Factor:
     Raises
     ------
     DataError
-        If the matrix is not square, finite and symmetric, or clearly not positive semidefinite: its negative
-        eigenvalues sum to more than 1 % of the trace.
+        If the matrix is not square, finite and symmetric, or not positive semidefinite: it has an eigenvalue below
+        -1e-6 times the largest.
     """
     matrix = symmetric_matrix(covariance)
     values, vectors = np.linalg.eigh(matrix)
     trace = float(np.trace(matrix))
-    _refuse_negative(values, trace)
+    _refuse_negative(values)
     clipped = values <= len(values) * np.finfo(np.float64).eps * values[-1]
     root = (vectors * np.sqrt(np.where(clipped, 0.0, values))) @ vectors.T
     kept = np.sqrt(np.sum(root**2, axis=1))
@@ -99,16 +100,16 @@ def check_semidefinite(covariance: ArrayLike) -> NDArray[np.float64]:
         As `factorise`.
     """
     matrix = symmetric_matrix(covariance)
-    _refuse_negative(np.linalg.eigvalsh(matrix), float(np.trace(matrix)))
+    _refuse_negative(np.linalg.eigvalsh(matrix))
     return matrix
 
 
-def _refuse_negative(eigenvalues: NDArray[np.float64], trace: float) -> None:
-    negative = float(eigenvalues[eigenvalues < 0].sum())
-    if not trace > 0 or -negative > LARGEST_NEGATIVE_SHARE * trace:
+def _refuse_negative(eigenvalues: NDArray[np.float64]) -> None:
+    smallest, largest = eigenvalues[0], eigenvalues[-1]
+    if not largest > 0 or smallest < -LARGEST_NEGATIVE_SHARE * largest:
         raise DataError(
-            f"covariance: not positive semidefinite (negative eigenvalues sum to {negative:.3g}, trace "
-            f"{trace:.3g}); estimate it from gap-free data"
+            f"covariance: not positive semidefinite (eigenvalues from {smallest:.3g} to {largest:.3g}); estimate it "
+            "from gap-free data"
         )
 
 
@@ -139,8 +140,12 @@ def gaussian_blocks(
     Raises
     ------
     DataError
-        If ``n`` or ``seed`` is negative, or the matrix is refused by `factorise`.
+        If ``n`` or ``seed`` is negative or no whole number, the type holds no fractions, or the matrix is refused by `factorise`.
     """
+    given = {"n": n, "seed": seed, "stream": stream}
+    n, seed, stream = (whole_number(number, name) for name, number in given.items())
+    if np.dtype(dtype).kind != "f":
+        raise DataError(f"dtype={np.dtype(dtype)}: would cut off the samples; give float32 or float64")
     if n < 0 or seed < 0 or stream < 0:
         raise DataError(
             f"n={n}, seed={seed}, stream={stream}: must not be negative; give whole numbers from 0"
@@ -180,7 +185,7 @@ def sample_gaussian(
     (3, 2)
     """
     factor = covariance if isinstance(covariance, Factor) else factorise(covariance)
-    samples = np.empty((max(n, 0), len(factor.matrix)), dtype=dtype)
+    samples = np.empty((max(whole_number(n, "n"), 0), len(factor.matrix)), dtype=dtype)
     for rows, block in gaussian_blocks(factor, n, seed, dtype=dtype, stream=stream):
         samples[rows] = block
     return samples

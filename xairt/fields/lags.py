@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ from xairt.fields.calendars import (
     month_numbers,
     time_dimension,
 )
+from xairt.fields.checks import whole_number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,7 +61,7 @@ def running_mean(field: xr.DataArray, window: int) -> xr.DataArray:
     >>> running_mean(field, 3).values
     array([3., 4., 5.])
     """
-    window = _whole(window, "window", "an odd number of dates")
+    window = whole_number(window, "window", "an odd number of dates")
     if window < 1 or window % 2 == 0:
         raise DataError(f"window={window}: has no date in its middle; give 1, 3, 5, ...")
     name, half = field.name or "field", window // 2
@@ -122,7 +122,7 @@ def lagged(x: xr.DataArray, y: xr.DataArray, lag: int) -> tuple[xr.DataArray, xr
     >>> str(x.time.values[0])[:10], str(x.target_time.values[0])[:10]
     ('2001-01-01', '2001-03-01')
     """
-    lag = _whole(lag, "lag", "a number of months or days")
+    lag = whole_number(lag, "lag", "a number of months or days")
     dim, target_dim = time_dimension(x), time_dimension(y)
     if y.ndim != 1 or y.isnull().any():
         raise DataError(
@@ -138,13 +138,6 @@ def lagged(x: xr.DataArray, y: xr.DataArray, lag: int) -> tuple[xr.DataArray, xr
     attributes = {"lag": lag, "lag_units": "months" if monthly else "days"}
     y_samples = _samples(y, target_dim, target_rows).assign_coords(dates).assign_attrs(attributes)
     return _samples(x, dim, rows).assign_coords(dates), y_samples
-
-
-def _whole(number: int, name: str, wanted: str) -> int:
-    try:
-        return operator.index(number)
-    except TypeError:
-        raise DataError(f"{name}={number}: is no whole number; give {wanted}") from None
 
 
 def _complete(days: NDArray[np.float64], half: int, name: str) -> NDArray[np.intp]:

@@ -15,6 +15,7 @@ from scipy.special import ndtr
 
 from xairt import conventions
 from xairt.errors import DataError
+from xairt.fields.checks import real_numbers, whole_number
 from xairt.fields.correlation import symmetric_matrix, to_correlation
 from xairt.fields.gaussian import sample_gaussian
 
@@ -101,12 +102,12 @@ class PiecewiseLinear:
         Returns
         -------
         numpy.ndarray
-            (..., n) in the precision of x, computed in float64; NaN where x is NaN.
+            (..., n) in the precision of x, computed in float64; NaN where x is NaN or masked.
 
         Raises
         ------
         DataError
-            If x does not have n cells.
+            If x does not have n cells, or holds no real numbers.
         """
         values = self._checked(x)
         result = np.empty_like(values)
@@ -130,7 +131,7 @@ class PiecewiseLinear:
         Raises
         ------
         DataError
-            If x does not have n cells.
+            If x does not have n cells, or holds no real numbers.
         """
         values = self._checked(x)
         result = np.empty_like(values)
@@ -158,7 +159,7 @@ class PiecewiseLinear:
         Raises
         ------
         DataError
-            If x does not have n cells.
+            If x does not have n cells, or holds no real numbers.
         """
         values = self._checked(x)
         result = np.empty(len(values))
@@ -183,7 +184,7 @@ class PiecewiseLinear:
         Raises
         ------
         DataError
-            If x does not have n cells.
+            If x does not have n cells, or holds no real numbers.
         """
         values = self._checked(x)
         result, total = np.empty_like(values), np.empty(len(values))
@@ -198,13 +199,11 @@ class PiecewiseLinear:
 
     def _checked(self, x: ArrayLike) -> NDArray[np.floating]:
         """Return x as (samples, n) floating numbers."""
-        values = np.asarray(x)
+        values = real_numbers(x, "x")
         if values.ndim == 0 or values.shape[-1] != self.n_cells:
             raise DataError(
                 f"x: shape {values.shape} does not end in {self.n_cells} cells; give (..., cells)"
             )
-        if values.dtype.kind != "f":
-            values = values.astype(np.float64)
         return values.reshape(-1, self.n_cells)
 
     def _piece(self, x: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -285,6 +284,7 @@ def draw(
         If the convention is unknown.
     """
     conventions.check(convention, (conventions.KRELL2025.name,))
+    n_breakpoints = whole_number(n_breakpoints, "n_breakpoints", "0 for a linear function, or more")
     if n_breakpoints < 0:
         raise DataError(f"n_breakpoints={n_breakpoints}: must not be negative; give 0 for a linear function")
     matrix = symmetric_matrix(covariance) if convention else to_correlation(covariance)
@@ -310,7 +310,7 @@ def _row_blocks(values: NDArray[np.floating]) -> Iterator[slice]:
 
 
 def _fitting_samples(samples: ArrayLike, n_cells: int) -> NDArray[np.float64]:
-    values = np.asarray(samples, dtype=np.float64)
+    values = real_numbers(samples, "samples").astype(np.float64, copy=False)
     if values.ndim != 2 or values.shape[1] != n_cells or len(values) < 2:
         raise DataError(f"samples: shape {values.shape}; give at least 2 samples of {n_cells} cells")
     if np.isnan(values).any():

@@ -145,8 +145,8 @@ def strengthened(correlation: NDArray[np.floating], w: float) -> NDArray[np.floa
     array([[1.  , 0.25],
            [0.25, 1.  ]])
     """
-    if not 0 <= w <= 1:
-        raise DataError(f"w={w}: outside 0 .. 1; give the share of perfect correlation")
+    if not (isinstance(w, int | float | np.number) and 0 <= w <= 1):
+        raise DataError(f"w={w!r}: outside 0 .. 1; give the share of perfect correlation")
     return (1 - w) * symmetric_matrix(correlation) + w
 
 

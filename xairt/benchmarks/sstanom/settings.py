@@ -151,6 +151,7 @@ PRESET_SETTINGS: dict[str, dict[str, Any]] = {
     },
     "standard": {},
     "paper": {
+        "source": "correlation",
         "n_samples": (1_000_000,),
         "n_explained": 100_000,
         "methods": (*METHODS, *PROGRAM_OF_THE_PAPER),

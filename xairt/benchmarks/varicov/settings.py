@@ -116,6 +116,7 @@ GLOBALCOV_PRESETS: dict[str, dict[str, Any]] = {
     "quick": {**_QUICK, "strength": (0.1, 0.9)},
     "standard": _STANDARD,
     "paper": {
+        "source": "correlation",
         "strength": tuple(k / 10 for k in range(1, 10)),
         "n_samples": (1_000, 10_000, 100_000, 1_000_000),
         "minimum_r2": None,
@@ -124,7 +125,7 @@ GLOBALCOV_PRESETS: dict[str, dict[str, Any]] = {
 UNICOV_PRESETS: dict[str, dict[str, Any]] = {
     "quick": {**_QUICK, "strength": (0.1, 0.9)},
     "standard": _STANDARD,
-    "paper": {"strength": tuple(k / 10 for k in range(11)), "minimum_r2": None},
+    "paper": {"source": "correlation", "strength": tuple(k / 10 for k in range(11)), "minimum_r2": None},
 }
 
 

@@ -214,6 +214,28 @@ def explained_ranges(config: CaseSettings) -> dict[str, tuple[int, int]]:
     return {TRAIN: (0, count), TEST: (n - count, n)}
 
 
+def with_own_coalitions(method: str, number: int) -> str:
+    """Return a method whose coalitions, where it has any, are drawn for one network alone.
+
+    With the same coalitions their sampling error would be common to the networks, and count as agreement.
+
+    Examples
+    --------
+    >>> with_own_coalitions("shap.kernel(nsamples=50)", 3)
+    'shap.kernel(nsamples=50, coalition_seed=3)'
+    >>> with_own_coalitions("gradient", 3)
+    'gradient'
+    """
+    from xairt.attribution import calls
+    from xairt.attribution.registry import resolve
+
+    parameters = resolve(method).parameters
+    if not hasattr(parameters, "coalition_seed"):
+        return method
+    name, given = calls.parse(method)
+    return calls.form(name, given | {"coalition_seed": parameters.coalition_seed + number})
+
+
 def explain(case: Case) -> list[Explanation]:
     """Return the attributions of a case: every network by every method, patches on the test set alone.
 
@@ -224,12 +246,12 @@ def explain(case: Case) -> list[Explanation]:
     Returns
     -------
     list of Explanation
-        Their noise differs between networks.
+        Their noise and coalitions differ between networks.
     """
     config, ranges = case.config, explained_ranges(case.config)
     return [
         Explanation(
-            way.method,
+            with_own_coalitions(way.method, number),
             samples=DATA,
             first=ranges[part][0],
             last=ranges[part][1],

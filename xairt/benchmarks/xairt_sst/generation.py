@@ -59,7 +59,7 @@ def samples(config: CaseSettings) -> xr.Dataset:
         If the source cannot be read, no cell is left, or no two dates are a lag apart.
     """
     field, grid = sea_surface(config)
-    period = None if config.fitted_on == "all" else _training_period(field, config.test_share)
+    period = None if config.fitted_on == "all" else _before_the_tested(field, config)
     anomalies = fields.anomalies(field, convention=config.anomalies, standardise=False, reference=period)
     grid = grid or Grid.from_dataarray(anomalies)
     place = config.target_place
@@ -81,7 +81,7 @@ def sea_surface(config: CaseSettings) -> tuple[xr.DataArray, LLCGrid | None]:
     DataError
         If a file is missing, not named, or cannot be read.
     """
-    from xairt.data.llc import llc_grid, read_llc
+    from xairt.data.llc import llc_grid
 
     folder = config.grid_folder
     if config.source == PLANTED:
@@ -96,15 +96,24 @@ def sea_surface(config: CaseSettings) -> tuple[xr.DataArray, LLCGrid | None]:
             seed=config.seed,
         )
         return sst, None if folder is None else grid
-    if config.source_file is None:
-        raise DataError(f"source '{config.source}' reads a file; set source_file")
     if config.source == NETCDF:
         return _ocean_of(
             fields.read_field(config.source_file, config.variable, config.step), config.land
         ), None
+    return _llc_field(config)
+
+
+def _llc_field(config: CaseSettings) -> tuple[xr.DataArray, LLCGrid]:
+    """Read tiles from netCDF files, or from MDS files, which tell neither their ocean nor their dates."""
+    from xairt.data.llc import llc_grid, read_llc, read_mds_series
     from xairt.llc import LLCGrid
 
-    sst = read_llc(config.source_file, config.variable, grid=None if folder is None else llc_grid(folder))
+    grid = None if config.grid_folder is None else llc_grid(config.grid_folder)
+    if config.mds_name is None:
+        sst = read_llc(config.source_file, config.variable, grid=grid)
+    else:
+        step, start = config.mds_time_step, config.mds_start
+        sst = read_mds_series(config.source_file, config.mds_name, grid, time_step_seconds=step, start=start)
     return sst, LLCGrid.from_dataarray(sst)
 
 
@@ -140,10 +149,21 @@ def _ocean_of(field: xr.DataArray, land: str) -> xr.DataArray:
     return field.where(xr.DataArray(ocean, dims=("lat", "lon")))
 
 
-def _training_period(field: xr.DataArray, test_share: float) -> tuple[Any, Any]:
-    """Return first and last date of those that are not kept for testing."""
-    time = field["time"].values
-    return time[0], time[len(time) - max(1, round(test_share * len(time))) - 1]
+def n_tested(config: CaseSettings, n: int) -> int:
+    """Return how many of n samples, the last ones, are kept for testing."""
+    return max(1, round(config.test_share * n))
+
+
+def _before_the_tested(field: xr.DataArray, config: CaseSettings) -> tuple[Any, Any]:
+    """Return first and last of the dates before any that a tested sample uses, in its map or averaged target."""
+    time = field["time"]
+    position = time.copy(data=np.arange(time.size, dtype=np.float64)).rename("position")
+    x, y = fields.lagged(position, fields.running_mean(position, config.running_mean), config.lag)
+    tested = slice(len(x) - n_tested(config, len(x)), None)
+    earliest = int(min(x.values[tested].min(), y.values[tested].min() - config.running_mean // 2))
+    if earliest < 1:
+        raise DataError("fitted_on='training': no date lies before the tested ones; lower test_share")
+    return time.values[0], time.values[earliest - 1]
 
 
 def _within(anomalies: xr.DataArray, grid: Grid | LLCGrid, latitudes: tuple[float, float]) -> xr.DataArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,18 +89,24 @@ def _tell_skill(case: Case) -> None:
     own = table[table["label"] == NETWORK].set_index("metric")["value"]
     test = {name.removesuffix(".test"): value for name, value in own.items() if name.endswith(".test")}
     missed = baselines_not_beaten(test)
-    if missed:
+    tested = [name for name in missed if np.isfinite(test[f"p_{name}"])]
+    if tested:
+        words = [f"{_words(name)} {test[name]:.2f} (p = {test[f'p_{name}']:.2g})" for name in tested]
         log.warning(
             "case %s: accuracy %.2f on the test set is not significantly above %s: attributions tell what a network "
             "without proven skill looks at",
-            *(case.name, test["accuracy"], " and ".join(_baseline_words(test, name) for name in missed)),
+            *(case.name, test["accuracy"], " and ".join(words)),
+        )
+    for name in (name for name in missed if name not in tested):
+        log.warning(
+            "case %s: whether accuracy %.2f on the test set is above %s %.2f cannot be tested, there are too few "
+            "independent samples",
+            *(case.name, test["accuracy"], _words(name), test[name]),
         )
 
 
-def _baseline_words(scores: Mapping[str, float], name: str) -> str:
-    p = scores[f"p_{name}"]
-    known = f"p = {p:.2g}" if np.isfinite(p) else "too few independent samples for a test"
-    return f"{name.replace('_', ' ')} {scores[name]:.2f} ({known})"
+def _words(baseline: str) -> str:
+    return baseline.replace("_", " ")
 
 
 def _composites(case: Case, samples: xr.Dataset, grid: Grid | LLCGrid) -> xr.Dataset:

@@ -50,6 +50,16 @@ class XairtSSTSettings(RunConfig):
         description="folder with XC, YC, Depth, RAC of an LLC grid: for sources that do not tell theirs, and for a "
         "planted field on that grid instead of one of 5 degrees",
     )
+    mds_name: str | None = setting(
+        "generate",
+        None,
+        description="of an llc source of MDS files: what their names begin with, NAME.0000000732.data; they need "
+        "grid_folder, mds_time_step and mds_start",
+    )
+    mds_time_step: float | None = setting(
+        "generate", None, description="seconds of a step of the model that wrote the MDS files", gt=0
+    )
+    mds_start: str | None = setting("generate", None, description="date of step 0 of the MDS files")
     step: int = setting(
         "generate", 1, description="every n-th row and column of a netcdf source is taken", ge=1
     )
@@ -173,7 +183,22 @@ class XairtSSTSettings(RunConfig):
     dpi: int = setting("figures", 150, description="resolution of the figures, dots per inch", ge=30, le=1200)
 
     @model_validator(mode="after")
+    def _files(self) -> Self:
+        if self.source != "planted" and self.source_file is None:
+            raise ValueError(f"source '{self.source}' reads a file; set source_file")
+        needed = (self.grid_folder, self.mds_time_step, self.mds_start)
+        if self.mds_name is not None and (self.source != "llc" or None in needed):
+            raise ValueError(
+                "mds_name: MDS files need source=llc, grid_folder, mds_time_step and mds_start; set them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for name in ("target_box", "source_box"):
+            south, north, *_ = getattr(self, name)
+            if south > north:
+                raise ValueError(f"{name}: south ({south:g}) lies north of north ({north:g})")
         if self.latitudes[0] >= self.latitudes[1]:
             raise ValueError("latitudes: the southern limit must lie south of the northern one")
         if self.running_mean % 2 == 0:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xairt.benchmarks.xairt_sst.generation import DATA
+from xairt.benchmarks.xairt_sst.generation import DATA, n_tested
 from xairt.benchmarks.xairt_sst.settings import PARTS, SHUFFLED
 from xairt.data.files import atomic_write, read_array, write_dataset
 from xairt.metrics.classification import BASELINES
@@ -76,7 +76,7 @@ def split_of(config: CaseSettings, n: int) -> Split:
     """
     from xairt import training
 
-    n_test = max(1, round(config.test_share * n))
+    n_test = n_tested(config, n)
     if config.split == SHUFFLED:
         return training.shuffled(n, config.validation_share, n_test=n_test, seed=config.seed)
     gap = training.gap_of(config.running_mean, config.lag)
