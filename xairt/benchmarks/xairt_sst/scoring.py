@@ -54,8 +54,8 @@ def score(case: Case) -> pd.DataFrame:
     pandas.DataFrame
         Of networks accuracy, F1 and baselines on each part. Of attributions and optimal inputs, for each class
         ``.negative`` and ``.positive``: ``lag_correlation``, the pattern correlation of their magnitude with that
-        of the lag correlation (cells that speak for either class have positive relevance); ``zero_maps`` and
-        ``frequency``; with a planted field ``source_share``, the share of their magnitude in the source region,
+        of the lag correlation (cells that speak for either class have positive relevance); ``samples`` and
+        ``zero_maps``, their numbers; with a planted field ``source_share``, the share of their magnitude in the source region,
         and ``source_maximum``, 1 where their largest magnitude lies there; with a sensitivity ``sensitivity`` and
         ``sensitivity_magnitude``, the pattern correlations with it.
     """

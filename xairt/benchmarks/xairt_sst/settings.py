@@ -34,7 +34,7 @@ class XairtSSTSettings(RunConfig):
         "generate",
         "planted",
         description="where SST comes from: a synthetic field with a known source of the target's anomalies, a "
-        "regular latitude-longitude grid (netCDF), or LLC tiles (netCDF, or MDS files)",
+        "regular latitude-longitude grid (netCDF), or LLC tiles (netCDF)",
     )
     source_file: str | None = setting(
         "generate",
