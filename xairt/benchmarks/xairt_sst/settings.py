@@ -34,7 +34,7 @@ class XairtSSTSettings(RunConfig):
         "generate",
         "planted",
         description="where SST comes from: a synthetic field with a known source of the target's anomalies, a "
-        "regular latitude-longitude grid (netCDF), or LLC tiles (netCDF, or MDS files)",
+        "regular latitude-longitude grid (netCDF), or LLC tiles (netCDF, or MDS files by mds_name)",
     )
     source_file: str | None = setting(
         "generate",
@@ -105,7 +105,7 @@ class XairtSSTSettings(RunConfig):
     test_share: float = setting(
         "generate", 0.2, description="share of the dates, the last ones, kept for testing", gt=0, le=0.5
     )
-    n_months: int = setting("generate", 960, description="months of a planted field", ge=120)
+    n_months: int = setting("generate", 1440, description="months of a planted field", ge=120)
     planted_lag: int = setting(
         "generate", PLANTED_LAG, description="months from the source region to the target", ge=1, le=24
     )
