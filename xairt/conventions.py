@@ -66,7 +66,17 @@ DEEPLIFT = Convention(
     source="deeplift 0.6.13.0 (Shrikumar et al. 2017, arXiv:1704.02685), MaxPoolDeepLiftMode.gradient",
 )
 
-CONVENTIONS: dict[str, Convention] = {c.name: c for c in (INNVESTIGATE, KRELL2025, DEEPLIFT)}
+SMERF2022 = Convention(
+    name="smerf2022",
+    applies_to="training.class_loss",
+    difference=(
+        "the two linear outputs are taken for probabilities, cut to 1e-7 .. 1 - 1e-7, and their mean binary "
+        "cross-entropy is the loss, in place of the softmax cross-entropy of logits"
+    ),
+    source="SMERF (Kim, Plumb and Talwalkar 2022, arXiv:2105.06506), its program (wnstlr/SMERF), smerf/models.py",
+)
+
+CONVENTIONS: dict[str, Convention] = {c.name: c for c in (INNVESTIGATE, KRELL2025, DEEPLIFT, SMERF2022)}
 """All conventions by name."""
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from xairt.errors import ModelError, suggest
+from xairt.errors import ModelError, reason_of, suggest
 from xairt.models.dense import DenseLayer, dense_layers
 
 MAMALAKIS2022_UNITS = (512, 256, 128, 64, 32, 16)
@@ -16,12 +19,34 @@ MAMALAKIS2022_UNITS = (512, 256, 128, 64, 32, 16)
 SMERF_FILTERS = {"simple": ((32, 64, 64), 1), "complex": ((64, 128, 256, 64), 2)}
 """Filters of the convolutions, and the number of hidden dense layers."""
 
+ALEXNET_CONVOLUTIONS = (
+    (96, 11, 4, True),
+    (256, 5, 1, True),
+    (384, 3, 1, False),
+    (384, 3, 1, False),
+    (256, 3, 1, True),
+)
+"""Filters, side and stride of each convolution, and whether max pooling follows."""
+
+ALEXNET_UNITS = (4096, 4096, 1000)
+ALEXNET_DROPOUT = 0.4
+
+VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+"""Number of convolutions and their filters in each block."""
+
+VGG16_UNITS = (1024, 512, 256)
+
+IMAGE_SHAPE = (64, 64, 3)
+"""Rows, columns and channels of the images of SMERF."""
+
 GAIKWAD_LAYERS = (
     DenseLayer(8, l2=10.0, bias_l2=10.0),
     DenseLayer(8, l2=0.01, bias_l2=0.01),
     DenseLayer(2, "softmax", l2=0.01, bias_l2=0.01),
 )
 """Layers of the classifier of Gaikwad et al. (XAIRT)."""
+
+log = logging.getLogger(__name__)
 
 
 def mamalakis2022(n_inputs: int, seed: int, units: Sequence[int] = MAMALAKIS2022_UNITS) -> tf.keras.Model:
@@ -53,8 +78,7 @@ def mamalakis2022(n_inputs: int, seed: int, units: Sequence[int] = MAMALAKIS2022
     ----------
     Mamalakis, Ebert-Uphoff and Barnes (2022), doi:10.1017/eds.2022.7, and its program.
     """
-    if not units or min(units) < 1:
-        raise ModelError(f"units={tuple(units)}: give at least one hidden layer of one unit or more")
+    _require_units(units)
     seeds = iter(_layer_seeds(n_inputs, seed, 2 * len(units) + 1))
     he_normal, layers = tf.keras.initializers.HeNormal, tf.keras.layers
     narrow = tf.keras.initializers.RandomNormal(stddev=1.0 / n_inputs, seed=next(seeds))
@@ -139,7 +163,7 @@ def smerf(kind: str, seed: int) -> tf.keras.Model:
         return tf.keras.initializers.GlorotUniform(seed=next(seeds))
 
     layers = tf.keras.layers
-    model = tf.keras.Sequential([layers.Input((64, 64, 3))], name=f"smerf_{kind}")
+    model = tf.keras.Sequential([layers.Input(IMAGE_SHAPE)], name=f"smerf_{kind}")
     for count in filters:
         model.add(layers.Conv2D(count, 3, strides=2, activation="relu", kernel_initializer=glorot()))
     model.add(layers.Flatten())
@@ -147,6 +171,144 @@ def smerf(kind: str, seed: int) -> tf.keras.Model:
         model.add(layers.Dense(200, "relu", kernel_initializer=glorot()))
     model.add(layers.Dense(2, kernel_initializer=glorot()))
     return model
+
+
+def alexnet(seed: int, units: Sequence[int] = ALEXNET_UNITS) -> tf.keras.Model:
+    """Return AlexNet for images of 64 x 64 pixels and 3 channels, as SMERF has it, with its initial weights.
+
+    Convolutions of 11 x 11 with stride 4 (96 filters), 5 x 5 (256) and 3 x 3 (384, 384, 256), the first two and the
+    last followed by max pooling of 2 x 2; dense layers of `units` with dropout 0.4; two logits. Padding is "same".
+    Batch normalisation follows every convolution and dense layer, the last one too, then ReLU (not for the logits).
+
+    Parameters
+    ----------
+    seed : int
+        Not negative; the same seed gives the same weights (Glorot uniform, biases 0) and dropout. Global random
+        state is left alone.
+    units : sequence of int
+        Units of the hidden dense layers, in place of the paper's.
+
+    Returns
+    -------
+    tensorflow.keras.Model
+        (samples, 64, 64, 3) -> (samples, 2), not compiled; 28.9 million parameters.
+
+    Raises
+    ------
+    ModelError
+        If ``seed`` is negative, or there is no hidden layer.
+
+    References
+    ----------
+    Krizhevsky, Sutskever and Hinton (2012); Kim, Plumb and Talwalkar (2022), arXiv:2105.06506, and its program.
+    """
+    _require_units(units)
+    seeds = iter(_layer_seeds(1, seed, len(ALEXNET_CONVOLUTIONS) + 2 * len(units) + 1))
+    layers, glorot = tf.keras.layers, tf.keras.initializers.GlorotUniform
+    model = tf.keras.Sequential([layers.Input(IMAGE_SHAPE)], name="alexnet")
+    for filters, side, stride, pooled in ALEXNET_CONVOLUTIONS:
+        kernel = glorot(seed=next(seeds))
+        model.add(layers.Conv2D(filters, side, strides=stride, padding="same", kernel_initializer=kernel))
+        model.add(layers.BatchNormalization())
+        model.add(layers.Activation("relu"))
+        if pooled:
+            model.add(layers.MaxPooling2D(2, padding="same"))
+    model.add(layers.Flatten())
+    for count in units:
+        model.add(layers.Dense(count, kernel_initializer=glorot(seed=next(seeds))))
+        model.add(layers.BatchNormalization())
+        model.add(layers.Activation("relu"))
+        model.add(layers.Dropout(ALEXNET_DROPOUT, seed=next(seeds)))
+    model.add(layers.Dense(2, kernel_initializer=glorot(seed=next(seeds))))
+    model.add(layers.BatchNormalization())
+    return model
+
+
+def vgg16(
+    seed: int, weights: str | os.PathLike[str] | None = None, units: Sequence[int] = VGG16_UNITS
+) -> tf.keras.Model:
+    """Return VGG16 for images of 64 x 64 pixels and 3 channels, as SMERF has it: a frozen base and a new end.
+
+    The 13 convolutions of `tf.keras.applications.VGG16` do not train; the mean over the image of each of their
+    last 512 filters goes into dense layers of `units` with ReLU, and two logits. Pixels enter as they are, 0 .. 1,
+    without the base's own preprocessing, as in the publication.
+
+    Parameters
+    ----------
+    seed : int
+        Not negative; the same seed gives the same weights (Glorot uniform, biases 0). Global random state is left
+        alone.
+    weights : path, optional
+        HDF5 file of the base, such as Keras's ``vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5`` (ImageNet).
+        None: the base is random and stays so, which is logged; nothing is downloaded.
+    units : sequence of int
+        Units of the hidden dense layers, in place of the paper's.
+
+    Returns
+    -------
+    tensorflow.keras.Model
+        (samples, 64, 64, 3) -> (samples, 2), not compiled; 15.9 million parameters, 1.2 million of which train. Its
+        name is "vgg16", or "vgg16_random_base".
+
+    Raises
+    ------
+    ModelError
+        If ``seed`` is negative, there is no hidden layer, or the file is missing or not of this base.
+
+    References
+    ----------
+    Simonyan and Zisserman (2015), arXiv:1409.1556; Kim, Plumb and Talwalkar (2022), arXiv:2105.06506, and its
+    program.
+    """
+    _require_units(units)
+    seeds = iter(_layer_seeds(1, seed, sum(count for count, _ in VGG16_BLOCKS) + len(units) + 1))
+    layers, glorot = tf.keras.layers, tf.keras.initializers.GlorotUniform
+    name = "vgg16_random_base" if weights is None else "vgg16"
+    model = tf.keras.Sequential([layers.Input(IMAGE_SHAPE), *_vgg16_base(seeds)], name=name)
+    if weights is None:
+        log.warning(
+            "vgg16: no weights given, so the frozen base is random; give weights=PATH of ImageNet weights"
+        )
+    else:
+        _load_base(tf.keras.Model(model.inputs, model.outputs), weights)
+    for layer in model.layers:
+        layer.trainable = False
+    model.add(layers.GlobalAveragePooling2D())
+    for count in units:
+        model.add(layers.Dense(count, "relu", kernel_initializer=glorot(seed=next(seeds))))
+    model.add(layers.Dense(2, kernel_initializer=glorot(seed=next(seeds))))
+    return model
+
+
+def _vgg16_base(seeds: Iterator[int]) -> Iterator[tf.keras.layers.Layer]:
+    """Yield the convolutions and poolings of VGG16, with the names that its weight files have."""
+    layers, glorot = tf.keras.layers, tf.keras.initializers.GlorotUniform
+    for block, (count, filters) in enumerate(VGG16_BLOCKS, start=1):
+        for place in range(1, count + 1):
+            kernel, name = glorot(seed=next(seeds)), f"block{block}_conv{place}"
+            yield layers.Conv2D(
+                filters, 3, padding="same", activation="relu", kernel_initializer=kernel, name=name
+            )
+        yield layers.MaxPooling2D(2, name=f"block{block}_pool")
+
+
+def _load_base(base: tf.keras.Model, weights: str | os.PathLike[str]) -> None:
+    path = Path(weights)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; give the HDF5 file of VGG16's weights without top")
+    if path.suffix not in (".h5", ".hdf5"):
+        raise ModelError(f"{path}: no Keras HDF5 file; let its name end in .h5")
+    try:
+        base.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{path}: not the weights of VGG16 without top ({reason_of(error)}); give that HDF5 file"
+        ) from error
+
+
+def _require_units(units: Sequence[int]) -> None:
+    if not units or min(units) < 1:
+        raise ModelError(f"units={tuple(units)}: give at least one hidden layer of one unit or more")
 
 
 def dense_network(

@@ -85,13 +85,54 @@ def early_stopping(
     best = {"epoch": 0, "value": math.inf}
 
     def callback(epoch: int, record: dict[str, float]) -> bool:
-        if monitor not in record:
-            raise DataError(
-                f"early_stopping: no column '{monitor}' in {', '.join(record)}; monitor one of them"
-            )
-        value = sign * record[monitor]
+        value = sign * _monitored(record, monitor, "early_stopping")
         if epoch == 1 or value < best["value"]:
             best.update(epoch=epoch, value=value)
         return epoch - best["epoch"] >= patience
 
     return callback
+
+
+def stop_at_loss(loss: float, *, monitor: str = "loss") -> Callable[[int, dict[str, float]], bool]:
+    """Return the callback that ends a training once a column of the history is small enough.
+
+    Parameters
+    ----------
+    loss : float
+        The training ends after the first epoch whose value is below, positive.
+    monitor : str
+        Column of the history, such as ``loss`` (mean over the epoch, while the weights change) or ``val_loss``.
+
+    Returns
+    -------
+    callable
+        As ``callback`` of `xairt.training.fit`, for any number of trainings.
+
+    Raises
+    ------
+    DataError
+        If the loss is out of range, or, in training, there is no such column.
+
+    References
+    ----------
+    Kim, Plumb and Talwalkar (2022), arXiv:2105.06506: a training loss of 0.005.
+
+    Examples
+    --------
+    >>> stop = stop_at_loss(0.005)
+    >>> [stop(epoch, {"loss": loss}) for epoch, loss in enumerate([0.6, 0.005, 0.004], start=1)]
+    [False, False, True]
+    """
+    if not 0 < loss < math.inf:
+        raise DataError(f"stop_at_loss({loss}): out of range; give a positive number")
+
+    def callback(epoch: int, record: dict[str, float]) -> bool:
+        return _monitored(record, monitor, "stop_at_loss") < loss
+
+    return callback
+
+
+def _monitored(record: dict[str, float], monitor: str, asking: str) -> float:
+    if monitor not in record:
+        raise DataError(f"{asking}: no column '{monitor}' in {', '.join(record)}; monitor one of them")
+    return record[monitor]

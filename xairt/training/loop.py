@@ -34,6 +34,7 @@ Callback = Callable[[int, dict[str, float]], bool | None]
 Loss = str | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Schedule = Callable[[int], float]
 Metrics = Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]
+Perturb = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ def fit(
     schedule: Schedule | None = None,
     keep_best: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
+    perturb: Perturb | None = None,
     seed: int = 0,
     progress: bool = False,
     callback: Callback | None = None,
@@ -146,6 +148,11 @@ def fit(
         model's regularisation. Needs `validation`. They come back after an exception too.
     checkpoint : path, optional
         Keras HDF5 file (.h5) that holds those weights at any time, rewritten atomically. Needs `validation`.
+    perturb : callable, optional
+        From the inputs and targets of a step, and two int32 numbers of this step to seed
+        ``tf.random.stateless_*`` with, to the inputs that it trains on, in their shape; compiled with the step. Loss
+        and metrics are then those of the changed inputs, ``val_loss`` that of the given ones. See
+        `xairt.training.pgd_perturbation`.
     seed : int
         Not negative; shuffles the samples, each epoch anew. Layers with noise of their own (dropout) are
         repeatable only if they carry a seed.
@@ -177,7 +184,7 @@ def fit(
         if value < lowest:
             raise DataError(f"{name}={value}: out of range; give a whole number from {lowest}")
     best = _Best(model, keep_best, checkpoint, validated=validation is not None)
-    trainer = _Trainer(model, optimizer, loss, batch_size, seed, dict(metrics or {}), schedule)
+    trainer = _Trainer(model, optimizer, loss, batch_size, seed, dict(metrics or {}), schedule, perturb)
     training_data = _tensors(model, x, y, "x")
     if sample_weight is not None:
         training_data += (trainer.weights(sample_weight, *training_data),)
@@ -217,6 +224,7 @@ class _Trainer:
         seed: int,
         metrics: Metrics,
         schedule: Schedule | None,
+        perturb: Perturb | None,
     ) -> None:
         self._model = model
         self._loss = tf.keras.losses.get(loss)
@@ -224,6 +232,7 @@ class _Trainer:
         self._seed = seed
         self._metrics = metrics
         self._schedule = schedule
+        self._perturb = perturb
         if schedule is not None:
             _require_epoch_schedule(schedule, self._optimizer)
         self._train = _compiled_pass(self._train_step, batch_size, 1 + len(metrics))
@@ -299,13 +308,20 @@ class _Trainer:
         loss = tf.add_n([self._data_loss(y, prediction, weights), *self._model.losses])
         return [loss, *(tf.reduce_mean(metric(y, prediction)) for metric in self._metrics.values())]
 
-    def _train_step(self, *batch: tf.Tensor) -> list[tf.Tensor]:
+    def _train_step(self, x: tf.Tensor, *rest: tf.Tensor) -> list[tf.Tensor]:
         variables = self._model.trainable_variables
+        if self._perturb is not None:
+            x = tf.ensure_shape(self._perturb(x, rest[0], self._step_seed()), x.shape)
         with tf.GradientTape() as tape:
-            values = self._values(True, *batch)
+            values = self._values(True, x, *rest)
         pairs = zip(tape.gradient(values[0], variables), variables, strict=True)
         self._optimizer.apply_gradients([(gradient, v) for gradient, v in pairs if gradient is not None])
         return values
+
+    def _step_seed(self) -> tf.Tensor:
+        return tf.stack(
+            [tf.constant(self._seed % 2**31, tf.int32), tf.cast(self._optimizer.iterations, tf.int32)]
+        )
 
     def _validation_step(self, *batch: tf.Tensor) -> list[tf.Tensor]:
         return self._values(False, *batch)
