@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score
 
 from xairt.errors import DataError
@@ -22,7 +23,7 @@ RNG = np.random.default_rng(2)
 LABELS = RNG.integers(0, 3, 200)
 PREDICTED = np.where(RNG.random(200) < 0.6, LABELS, RNG.integers(0, 3, 200))
 
-CLASS_FREQUENCY = ["class_frequency", "p_class_frequency"]
+CLASS_FREQUENCY = ["class_frequency", "p_class_frequency", "n_effective_class_frequency"]
 
 
 def ar1(n, phi, rng):
@@ -75,6 +76,29 @@ def test_effective_sample_size_is_that_of_the_variance_of_the_mean():
     assert found == pytest.approx(800 * 0.2 / 1.8, rel=0.1)
     white = effective_sample_size(rng.standard_normal(2000))
     assert 1700 < white <= 2000
+
+
+def test_the_effective_samples_behind_each_p_value_are_told():
+    rng = np.random.default_rng(4)
+    labels, predicted = ((ar1(400, 0.9, rng) > 0).astype(int) for _ in range(2))
+    persistence = np.roll(labels, 5)
+    scores = classification_scores(labels, predicted, persistence=persistence)
+    baselines = {"class_frequency": np.full(400, most_frequent_class(labels)), "persistence": persistence}
+    for name, baseline in baselines.items():
+        lead = (predicted == labels).astype(float) - (baseline == labels)
+        assert scores[f"n_effective_{name}"] == effective_sample_size(lead) < 200
+        z = lead.mean() / (lead.std(ddof=1) / scores[f"n_effective_{name}"] ** 0.5)
+        assert scores[f"p_{name}"] == student.sf(z, scores[f"n_effective_{name}"] - 1)
+        assert scores[f"p_{name}"] == skill_p_value(labels, predicted, baseline)
+
+
+def test_effective_samples_that_cannot_be_computed_are_nan():
+    same = classification_scores(LABELS, PREDICTED, persistence=PREDICTED, n_classes=3)
+    assert (same["p_persistence"], np.isnan(same["n_effective_persistence"])) == (1.0, True)
+    assert np.isnan(classification_scores([0, 1], [0, 1])["n_effective_class_frequency"])
+    few = classification_scores([0, 1, 0, 1, 1], [0, 1, 0, 0, 1])
+    assert np.isnan(few["p_class_frequency"])
+    assert 0 < few["n_effective_class_frequency"] <= 5
 
 
 def test_chance_is_called_a_skill_as_often_as_the_level_says():

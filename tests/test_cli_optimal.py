@@ -30,6 +30,10 @@ def folder(tmp_path_factory) -> Path:
     np.save(place / "labels.npy", model(x).numpy().argmax(axis=1))
     np.save(place / "mask.npy", np.array([1, 1, 1, 0, 1, 1, 1]))
     GRID.to_dataset().to_netcdf(place / "grid.nc")
+    maps = GRID.to_map(xr.DataArray(x, dims=("sample", "cell")))
+    label = np.load(place / "labels.npy").astype(np.int8)
+    may_change = GRID.to_map(xr.DataArray(np.load(place / "mask.npy"), dims="cell"), fill=0)
+    xr.Dataset({"x": maps, "label": ("sample", label), "free": may_change}).to_netcdf(place / "data.nc")
     return place
 
 
@@ -115,6 +119,42 @@ def test_start_at_the_mean_of_correct_samples(run, folder):
     np.testing.assert_allclose(found.starting_input[0], chosen.mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
+def test_options_take_variables_of_a_file_of_several(run, folder):
+    target = int(np.bincount(np.load(folder / "labels.npy")).argmax())
+    found = written(
+        run,
+        f"--target {target} --start {{}}/data.nc --variable x --labels {{}}/data.nc:label --mahalanobis 0.1 "
+        "--training {}/data.nc:x --modes 2 --mask {}/data.nc:free --grid {}/grid.nc --iterations 3",
+    )
+    x, labels = np.load(folder / "x.npy"), np.load(folder / "labels.npy")
+    want = xairt.optimal_input(
+        xairt.load_model(folder / "model.keras"),
+        target,
+        start=x[labels == target].mean(axis=0, dtype=np.float64).astype(np.float32),
+        mask=np.load(folder / "mask.npy"),
+        regularisers=[Mahalanobis(0.1, samples=x, modes=2)],
+        iterations=3,
+    )
+    np.testing.assert_allclose(
+        GRID.to_vector(found.optimal_input.values), want.optimal_input, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_file_with_a_colon_in_its_name_wins(run, folder, tmp_path):
+    np.save(tmp_path / "mask:1.npy", np.load(folder / "mask.npy"))
+    found = written(run, "--target 1 --start random --mask mask:1.npy --iterations 3")
+    changed = (found.optimal_input != found.starting_input).values[0]
+    np.testing.assert_array_equal(changed, np.load(folder / "mask.npy") == 1)
+
+
+def test_the_output_does_not_replace_a_file_that_an_option_reads(run, folder, tmp_path):
+    data = tmp_path / "data.nc"
+    data.write_bytes((folder / "data.nc").read_bytes())
+    code, _, err = run("optimal-input {}/model.keras --target 1 --mask data.nc:free -o data.nc")
+    assert (code, err.count("is an input of this command")) == (2, 1)
+    assert data.read_bytes() == (folder / "data.nc").read_bytes()
+
+
 def test_a_start_for_each_target_and_value(run):
     assert written(run, "--target 0 --target 2 --iterations 2").sizes["start"] == 2
     values = written(
@@ -149,12 +189,21 @@ def test_interruption_leaves_no_file(run, monkeypatch, tmp_path):
         ("--target 1 --labels {}/labels.npy -o oi.nc", "give --start FILE"),
         ("--start {}/x.npy --labels {}/labels.npy -o oi.nc", "give the one class with --target"),
         ("--target 1 --start nowhere.nc -o oi.nc", "nowhere.nc"),
+        ("--target 1 --tv 1 -o oi.nc", "(--grid FILE)"),
+        ("--target 1 --mask {}/data.nc -o oi.nc", "choose one with --mask {}/data.nc:VARIABLE"),
+        (
+            "--target 1 --start {}/x.npy --labels {}/data.nc -o oi.nc",
+            "(x, label, free); choose one with --labels {}/data.nc:VARIABLE",
+        ),
+        ("--target 1 --mahalanobis 1 --training {}/data.nc -o oi.nc", "with --training {}/data.nc:VARIABLE"),
+        ("--target 1 --mask {}/data.nc:fre -o oi.nc", "has no variable 'fre'; did you mean 'free'"),
+        ("--target 1 --mask nowhere.nc:free -o oi.nc", "nowhere.nc: no such file"),
         ("--target 1 --iterations 0 -o oi.nc", "--iterations"),
         ("--target 1 --l1 -1 -o oi.nc", "--l1"),
     ],
 )
-def test_mistakes_end_with_one_line(run, options, message):
+def test_mistakes_end_with_one_line(run, folder, options, message):
     code, out, err = run(f"optimal-input {{}}/model.keras {options}")
     assert (code, out) == (2, "")
-    assert message in err
+    assert message.replace("{}", str(folder)) in err
     assert err.count("\n") == 1

@@ -306,6 +306,8 @@ def test_a_field_needs_no_more_memory_than_its_result_and_a_block():
         ),
         (lambda f: f, {"reference": ("x", "y")}, r"reference \(x, y\): no dates of this axis"),
         (lambda f: f, {"reference": ("1992",)}, "is no pair of dates"),
+        (lambda f: f, {"reference": 5}, r"reference 5: is no pair of dates; give \(start, end\)"),
+        (lambda f: f, {"reference": "92"}, "reference 92: is no pair of dates"),
         (lambda f: f, {"reference": slice("1992", "2000", 2)}, "is no pair of dates"),
         (lambda f: f, {"reference": ("1992", "1992")}, "time: no calendar month occurs twice in 12 dates"),
         (
@@ -333,8 +335,16 @@ def test_days_of_two_years_have_no_lines():
     time = xr.date_range("2001-01-01", "2002-12-31", freq="D").values
     with pytest.raises(DataError, match="time: 1 January occurs in 2 years of the reference, its line"):
         fields.anomalies(field_of(time), convention="per_calendar_day")
-    with pytest.raises(DataError, match="no calendar day occurs twice in 365 dates"):
+    with pytest.raises(DataError, match="no calendar day occurs twice in 365 dates; give two years or more"):
         fields.anomalies(field_of(time[:365]))
+
+
+def test_weeks_are_told_to_take_the_climatology_of_months():
+    weeks = field_of(xr.date_range("2001-01-01", periods=208, freq="7D").values)
+    with pytest.raises(DataError, match=r"no calendar day .* in 208 dates; choose climatology='month'"):
+        fields.anomalies(weeks)
+    found = fields.anomalies(weeks, climatology="month")
+    np.testing.assert_allclose(found.std("time"), 1.0, rtol=1e-6)
 
 
 def test_the_correlation_of_a_field_needs_latitude_and_longitude():

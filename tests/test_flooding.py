@@ -19,18 +19,16 @@ def bisected(a: np.ndarray, v: np.ndarray, bias: float, y_ref: float) -> np.ndar
     def excess(step: float) -> float:
         return float(np.maximum(a - step, 0) @ v) + bias - y_ref
 
-    if excess(0) < 0:
-        ends = [0.0, -1e6] if excess(-1e6) > 0 else []
-    else:
-        ends = [0.0, *sorted(set(a[a > 0]))]
-    for low, high in itertools.pairwise(ends):
-        if excess(low) * excess(high) > 0:
-            continue
-        sign = np.sign(excess(low))
-        for _ in range(200):
-            middle = (low + high) / 2
-            low, high = (middle, high) if np.sign(excess(middle)) == sign else (low, middle)
-        return np.maximum(a - high, 0)
+    lowering, raising = [0.0, *sorted(set(a[a > 0]))], [0.0, -1e6]
+    for ends in (lowering, raising) if excess(0) > 0 else (raising, lowering):
+        for low, high in itertools.pairwise(ends):
+            sign = np.sign(excess(low))
+            if sign * np.sign(excess(high)) > 0:
+                continue
+            for _ in range(200):
+                middle = (low + high) / 2
+                low, high = (middle, high) if np.sign(excess(middle)) == sign else (low, middle)
+            return np.maximum(a - high, 0)
     return None
 
 
@@ -75,6 +73,26 @@ def test_flooding_passes_a_rise_on_its_way():
     np.testing.assert_allclose(found, [[0.5, 0.0]])
 
 
+@pytest.mark.parametrize(
+    ("weights", "y_ref", "expected"),
+    [
+        ([1.0, -2.0], 1.5, [2.5, 0.5]),  # f(x) = 1: raising lowers it, lowering by 0.5 raises it
+        ([1.0, -2.0], 2.0, [2.0, 0.0]),  # the most that lowering gives
+        ([-1.0, 2.0], -1.5, [2.5, 0.5]),  # the same with the other sign
+        ([-1.0, -2.0], -6.5, [3.5, 1.5]),  # f(x) = -5: lowering raises it, raising lowers it
+        ([1.0, -2.0], -4.0, [8.0, 6.0]),
+    ],
+)
+def test_flooding_goes_the_other_way_where_the_first_does_not_reach(weights, y_ref, expected):
+    np.testing.assert_allclose(flooded([[3.0, 1.0]], weights, 0.0, y_ref), [expected], atol=1e-12)
+
+
+def test_weights_that_cancel_do_not_raise_the_output():
+    """0.1 + 0.2 - 0.3 is 6e-17 in floating point: a step of 1e17 would be no reference."""
+    with pytest.raises(DataError, match=r"flooding reaches 0 to 0\.5; choose"):
+        flooded([[3.0, 1.0, 0.0]], [0.1, 0.2, -0.3], 0.0, 9.0)
+
+
 def test_flooding_of_each_sample_has_its_own_reference():
     rng = np.random.default_rng(0)
     a, v = np.maximum(rng.normal(size=(20, 9)), 0), rng.uniform(0, 1, 9)
@@ -104,9 +122,10 @@ def test_a_reference_that_is_the_output_changes_nothing():
     ("activations", "weights", "y_ref", "reached"),
     [
         ([3.0, 1.0], [1.0, 1.0], -0.5, "flooding reaches 0.5 to infinity"),
-        ([4.0, 1.0], [1.0, -2.0], 3.0, "flooding reaches 0.5 to 2.5"),
-        ([3.0, 1.0], [-1.0, -1.0], -9.0, "flooding reaches -3.5 to -3.5"),
-        ([3.0, 1.0], [-1.0, -1.0], 9.0, "flooding reaches -3.5 to -3.5"),
+        ([4.0, 1.0], [1.0, -2.0], 4.0, "flooding reaches -infinity to 3.5"),
+        ([4.0, 1.0], [1.0, -1.0], 9.0, "flooding reaches 0.5 to 3.5"),
+        ([4.0, 1.0], [1.0, -1.0], 0.0, "flooding reaches 0.5 to 3.5"),
+        ([3.0, 1.0], [-1.0, -1.0], 9.0, "flooding reaches -infinity to 0.5"),
     ],
 )
 def test_unreachable_references_are_named_with_what_is_reached(activations, weights, y_ref, reached):

@@ -147,6 +147,8 @@ def test_vectors_are_drawn_with_their_grid(composites):
         ({"skill": {"accuracy": [0.5]}}, r"skill 'accuracy' \(1,\): does not fit 3 lags"),
         ({"target_place": (95, 0)}, "is not on the globe"),
         ({"target_box": (0, 10, 0)}, r"target_box \(south, north, west, east\)"),
+        ({"target_box": "abc"}, r"target_box \(south, north, west, east\): 'abc' is not on the globe"),
+        ({"target_place": 5}, r"target_place \(lat, lon\): 5 is not on the globe"),
         ({"target_place": (0, 0), "target_box": (0, 10, 0, 10)}, "both mark the target"),
         ({"lag_correlation": np.zeros(3)}, "lag_correlation: ndarray, no DataArray"),
         ({"lag_correlation": xr.Dataset()}, "without variable 'correlation'"),

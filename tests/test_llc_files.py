@@ -127,6 +127,10 @@ def test_the_geometry_of_a_folder_of_mds_files(tmp_path, depth):
     np.testing.assert_allclose(found.area_weights, OCEAN.area_weights, rtol=1e-12)
     assert np.isnan(found.lat[3]).all()  # the blank tile, not a place at 0 N, 0 E
     assert np.isfinite(found.lat[np.arange(13) != 3]).all()
+    with pytest.raises(
+        DataError, match=f"{depth} has no levels, so land at level 3 is not known; take level 0"
+    ):
+        llc_grid(tmp_path, level=3)
 
 
 @pytest.mark.parametrize(("mask", "levels"), [("maskC", True), ("hFacC", True), ("Depth", False)])
@@ -141,6 +145,32 @@ def test_the_geometry_of_a_netcdf_file(tmp_path, mask, levels):
         assert llc_grid(tmp_path, level=1) == OCEAN.restricted(OCEAN.places[0] < 0)
         with pytest.raises(DataError, match=r"level 2 does not exist; it has levels 0 \.\. 1"):
             llc_grid(tmp_path, level=2)
+    else:
+        with pytest.raises(
+            DataError, match="Depth has no levels, so land at level 3 is not known; take level 0"
+        ):
+            llc_grid(tmp_path, level=3)
+
+
+def test_a_mask_of_all_levels_goes_before_one_of_the_surface(tmp_path):
+    at = ("tile", "j", "i")
+    wet = np.stack([OCEAN.mask, OCEAN.mask & (OCEAN.lat < 0)])
+    places = {"XC": (at, OCEAN.lon), "YC": (at, OCEAN.lat), "rA": (at, OCEAN.area)}
+    masks = {"maskC": (at, OCEAN.mask), "hFacC": (("k", *at), wet * 1.0)}
+    xr.Dataset({**masks, **places}).to_netcdf(tmp_path / "grid.nc")
+    assert llc_grid(tmp_path / "grid.nc", level=1) == OCEAN.restricted(OCEAN.places[0] < 0)
+
+
+def test_a_surface_mask_does_not_tell_the_cells_of_a_deep_field(tmp_path):
+    deep = np.where(OCEAN.lat < 0, 1.0, np.nan)
+    dataset = native(OCEAN, np.stack([np.ones(OCEAN.shape), deep])[None], np.array(["2001-01-01"], "M8[ns]"))
+    dataset["Depth"] = ("tile", "j", "i"), OCEAN.mask * 4000.0
+    dataset.to_netcdf(tmp_path / "theta.nc")
+    assert read_llc(tmp_path / "theta.nc", "THETA").sizes["cell"] == OCEAN.n_valid
+    assert read_llc(tmp_path / "theta.nc", "THETA", level=1).sizes["cell"] == (OCEAN.places[0] < 0).sum()
+    dataset.isel(k=0).to_netcdf(tmp_path / "flat.nc")
+    with pytest.raises(DataError, match="variable 'THETA' has no levels; take level 0"):
+        read_llc(tmp_path / "flat.nc", "THETA", level=1)
 
 
 def test_files_without_a_geometry_are_told(tmp_path):
@@ -306,6 +336,9 @@ def test_a_series_of_levels_and_records(tmp_path):
     np.testing.assert_array_equal(deep, tiles[:, 1][:, OCEAN.mask])
     with pytest.raises(DataError, match=r"level 2 does not exist; it has levels 0 \.\. 1"):
         read_mds_series(tmp_path, "T", OCEAN, level=2, **START)
+    write_mds(tmp_path / f"S.{0:010d}", compact_of(maps(1)[0]))
+    with pytest.raises(DataError, match=r"S\.0000000000: has no levels; take level 0"):
+        read_mds_series(tmp_path, "S", OCEAN, level=1, **START)
 
 
 def test_bad_series_are_told(tmp_path):

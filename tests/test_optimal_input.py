@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import llc_files
+import matplotlib.pyplot as plt
 import networks
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import xarray as xr
 from scipy.spatial.distance import mahalanobis
 
 import xairt
-from xairt import Grid
+from xairt import Grid, LLCGrid
 from xairt.errors import DataError, DivergedError, MethodError
 from xairt.models.architectures import linear
 from xairt.optimal_input import (
@@ -33,6 +35,9 @@ RNG = np.random.default_rng(1)
 LAT, LON = np.arange(-75.0, 80.0, 30.0), np.arange(0.0, 360.0, 40.0)
 OCEAN = Grid(np.ones((6, 9), bool), LAT, LON)
 LAND = Grid(RNG.random((6, 9)) < 0.7, LAT, LON)
+TILES = llc_files.grid(3)
+SHIFTED = LLCGrid(*(np.roll(part, 1, axis=0) for part in (TILES.mask, TILES.lat, TILES.lon)))
+ELSEWHERE = xr.DataArray(np.ones((1, TILES.n_valid)), SHIFTED.cell_coordinates(), ("start", "cell"))
 REGION = Grid(LAND.mask[:, :5], LAT, LON[:5] + 150.0)
 
 
@@ -335,6 +340,104 @@ def test_maps_come_back_as_maps():
     assert inferred.optimal_input.dims == ("start", "lat", "lon")
 
 
+def naive_maps_of_tiles(grid: LLCGrid, vectors: np.ndarray) -> np.ndarray:
+    """Lay vectors out as maps (..., tile, j, i), cell by cell."""
+    maps = np.full((*vectors.shape[:-1], *grid.shape), np.nan)
+    for n, place in enumerate(np.argwhere(grid.mask)):
+        maps[(..., *place)] = vectors[..., n]
+    return maps
+
+
+def test_llc_tiles_come_back_as_cells_with_their_places():
+    model, x = networks.mlp(n_inputs=TILES.n_valid, end="softmax"), RNG.normal(size=(30, TILES.n_valid))
+    free = np.arange(TILES.n_valid) % 3 > 0
+    own = {"iterations": 15, "learning_rate": 0.1}
+    wanted = xairt.optimal_input(
+        model,
+        1,
+        start=x[:2],
+        bounds=(-x.max(axis=0) - 9, None),
+        mask=free,
+        regularisers=[Mahalanobis(0.01, samples=x, modes=3)],
+        **own,
+    )
+    maps = naive_maps_of_tiles(TILES, x)
+    for start in (x[:2], maps[:2], TILES.to_map(xr.DataArray(x[:2], dims=("start", "cell")))):
+        found = xairt.optimal_input(
+            model,
+            1,
+            start=start,
+            grid=TILES,
+            bounds=(naive_maps_of_tiles(TILES, -x.max(axis=0) - 9), None),
+            mask=TILES.to_map(free, fill=False),
+            regularisers=[Mahalanobis(0.01, samples=maps, modes=3)],
+            **own,
+        )
+        assert found.optimal_input.dims == ("start", "cell")
+        np.testing.assert_array_equal(found.optimal_input, wanted.optimal_input)
+        assert LLCGrid.from_dataarray(found.optimal_input).n_valid == TILES.n_valid
+        np.testing.assert_array_equal(found.optimal_input.lat, TILES.places[0])
+        np.testing.assert_array_equal(found.spread.tile, TILES.indices[0])
+    figure = xairt.plots.map(found.optimal_input[0])
+    assert figure.axes
+    plt.close(figure)
+
+
+def test_llc_areas_weigh_the_size():
+    x = RNG.normal(size=(2, TILES.n_valid))
+    weights = TILES.area[TILES.mask] / TILES.area[TILES.mask].mean()
+    np.testing.assert_allclose(on_space(L2(1.0, by_area=True), x, TILES), (x**2 * weights).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(
+        on_space(L1(1.0, by_area=True), x, TILES), (abs(x) * weights).sum(1), rtol=1e-12
+    )
+    flat = LLCGrid(TILES.mask, TILES.lat, TILES.lon)
+    with pytest.raises(DataError, match="LLC grid has no areas"):
+        on_space(L2(1.0, by_area=True), x, flat)
+
+
+def test_mean_of_correct_on_llc_tiles_has_places():
+    model = networks.mlp(n_inputs=TILES.n_valid, end="softmax")
+    x = RNG.normal(size=(40, TILES.n_valid)).astype(np.float32)
+    labels = model(x).numpy().argmax(axis=1)
+    target = int(np.bincount(labels).argmax())
+    found = mean_of_correct(model, naive_maps_of_tiles(TILES, x), labels, target, grid=TILES)
+    np.testing.assert_allclose(found, x[labels == target].mean(axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(found.lon, TILES.places[1])
+    again = xairt.optimal_input(model, target, start=found, grid=TILES, iterations=2)
+    np.testing.assert_array_equal(again.starting_input[0], found)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"regularisers": [TotalVariation(1.0)]},
+            "TotalVariation knows the neighbours of regular grids only.*L2",
+        ),
+        (
+            {"regularisers": [Laplacian(1.0)]},
+            "Laplacian knows the neighbours of regular grids only.*to_regular",
+        ),
+        ({"start": np.ones((1, 7))}, r"start has shape \(1, 7\): give vectors \(..., \d+\) of the LLC grid"),
+        ({"start": LAND.to_map(xr.DataArray(np.ones((1, LAND.n_valid))))}, r"start has shape \(1, 6, 9\)"),
+        ({"mask": np.ones((13, 2, 3))}, r"mask has shape \(13, 2, 3\): give vectors"),
+        ({"start": ELSEWHERE}, r"start: its cells \(tile, j, i\) are not those of the LLC grid"),
+    ],
+)
+def test_what_llc_tiles_cannot_do_is_told(options, message):
+    model = networks.mlp(n_inputs=TILES.n_valid, end="softmax")
+    with pytest.raises(DataError, match=message) as caught:
+        xairt.optimal_input(model, 1, grid=TILES, iterations=2, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_llc_grid_of_another_model_is_refused(classifier):
+    with pytest.raises(DataError, match=r"valid cells, but the model takes 5 inputs"):
+        xairt.optimal_input(classifier, 1, grid=TILES, iterations=2)
+    with pytest.raises(DataError, match=r"grid is a LLCGrid: give vectors \(sample, cell\)"):
+        xairt.attribute(classifier, np.ones((1, 5)), "gradient", grid=TILES)
+
+
 def test_images_on_a_grid_are_regularised_per_channel():
     x = RNG.normal(size=(2, 6, 9, 3))
     for term in (TotalVariation(1.0), Laplacian(1.0), L2(1.0, by_area=True)):
@@ -588,6 +691,13 @@ def test_smoothing_makes_the_optimal_input_smoother():
         ),
         ({"target": 1, "regularisers": [Mahalanobis(1.0, samples=np.ones((3, 5)))]}, "give more samples"),
         ({"target": 1, "regularisers": [Mahalanobis(1.0, samples=np.eye(5), modes=4)]}, "give 1 to 3"),
+        (
+            {"target": 1, "regularisers": L2(1.0)},
+            r"regularisers L2\(.*: no list of them; give a list such as",
+        ),
+        ({"target": 1, "regularisers": "tv"}, "regularisers 'tv': no list of them"),
+        ({"target": 1, "regularisers": 3}, "regularisers 3: no list of them"),
+        ({"target": 1, "regularisers": ["tv"]}, "regularisers: 'tv' is none; give a list such as"),
     ],
 )
 def test_mistakes_are_told(classifier, options, message):

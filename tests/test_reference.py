@@ -119,6 +119,46 @@ def test_restructured_networks_predict_the_difference(sizes, n_inputs, seed, bia
     assert (made.reference_activations >= 0).all()
 
 
+def above_by_lowering(model: tf.keras.Model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples whose output rises as the activations are lowered, and references that it passes."""
+    hidden = tf.keras.Model(model.inputs, model.layers[-2].output)(x).numpy().astype(float)
+    weights = model.layers[-1].kernel.numpy()[:, 0].astype(float)
+    steps = np.linspace(0, 1, 51)[:, None, None] * hidden.max(axis=1)[:, None]
+    lowered = np.maximum(hidden - steps, 0) @ weights + output_bias(model)
+    f, most = lowered[0], lowered.max(axis=0)
+    rises = most > f + 1e-2
+    return x[rises], (f + 0.6 * (most - f))[rises]
+
+
+def test_references_above_are_reached_by_lowering_where_raising_leads_away():
+    model = regression(seed=1)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([-np.sign(kernel.sum()) * kernel, bias])
+    x, y_ref = above_by_lowering(model, samples(model, 40))
+    assert len(x) > 3
+    made = restructured(model, x, y_ref)
+    assert (made.reference_activations <= made.activations).all()
+    assert (made.prediction < y_ref).all()
+    np.testing.assert_allclose(made.outputs().sum(axis=1), made.prediction - y_ref, rtol=0, atol=1e-6)
+    for method in ("lrp.gamma", "lrp.alpha_1_beta_0", "lrp.epsilon(epsilon=0.01, bias=False)"):
+        out = attribute_relative(model, x, y_ref, method, dtype="float64")
+        np.testing.assert_allclose(books(out), out.prediction - out.reference, rtol=0, atol=1e-6)
+
+
+def test_references_below_are_reached_by_raising_where_lowering_leads_away():
+    """Of negative weights the output lies below its bias, and falls without end as the activations rise."""
+    model = rising(regression())
+    x = samples(model)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([-kernel, bias])
+    y_ref = model(x).numpy()[:, 0].astype(float) - 2.0
+    made = restructured(model, x, y_ref)
+    assert (made.reference_activations > made.activations).any()
+    np.testing.assert_allclose(made.outputs().sum(axis=1), made.prediction - y_ref, rtol=0, atol=1e-6)
+    out = attribute_relative(model, x, y_ref, dtype="float64")
+    np.testing.assert_allclose(books(out), out.prediction - out.reference, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("end", [(L.Flatten(),), (L.GlobalAveragePooling2D(),)], ids=["flatten", "average"])
 def test_restructured_convolutions_predict_the_difference(end):
     model = convolutional(*end)
@@ -433,8 +473,15 @@ def test_unreachable_references_of_a_network_are_an_error():
         attribute_relative(model, x, output_bias(model) - 1.0)
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([-kernel, bias])
-    with pytest.raises(DataError, match=r"y_ref .* \(5 of 5 samples\): flooding reaches"):
+    with pytest.raises(DataError, match=r"y_ref .* \(5 of 5 samples\): flooding reaches -infinity to"):
         attribute_relative(model, x, output_bias(model) + 100.0)
+
+
+@pytest.mark.parametrize("y_ref", ["a", [[1.0], [2.0, 3.0]]])
+def test_references_that_are_no_numbers_are_an_error(y_ref):
+    model = regression()
+    with pytest.raises(DataError, match=r"y_ref .* is no array of numbers"):
+        attribute_relative(model, samples(model), y_ref)
 
 
 # --------------------------------------------------------------------------- retraining

@@ -183,7 +183,7 @@ def test_filled_land_is_masked_by_natural_earth_or_by_a_file(record, tmp_path):
     ("given", "error", "message"),
     [
         ({"source": "netcdf"}, MethodError, "source 'netcdf' reads a file; set source_file"),
-        ({"source": "llc"}, MethodError, "source 'llc' reads a file; set source_file"),
+        ({"source": "llc"}, DataError, "source 'llc' reads files; set source_file"),
         ({"source": "llc", "source_file": "a", "mds_name": "SST"}, MethodError, "mds_name: MDS files need"),
         ({"source_box": [45, 30, 150, 180]}, MethodError, "source_box: south"),
         ({"latitudes": [-89.9, -89.8]}, DataError, "no ocean cell lies there"),
@@ -200,6 +200,13 @@ def test_bad_settings_are_refused_in_one_line(given, error, message):
     with pytest.raises(error, match=message) as caught:
         samples(settings_of(**given))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("preset", runs.PRESETS)
+def test_presets_are_valid(preset):
+    config = XAIRT_SST.configured({}, preset)
+    assert len(XAIRT_SST.case_table(config)) == len(config.lag) * len(config.split)
+    assert XAIRT_SST.configured(config.plain()) == config
 
 
 # --------------------------------------------------------------------------- training and explaining

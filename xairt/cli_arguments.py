@@ -12,6 +12,7 @@ from xairt.errors import DataError, MethodError
 
 if TYPE_CHECKING:
     import typer
+    import xarray as xr
     from rich.console import Console
 
     from xairt.grid import Grid
@@ -155,6 +156,36 @@ def read_baseline(text: str | None, names: Sequence[str]) -> Any:
         from xairt.data.files import read_array
 
         return read_array(text) if len(names) == 1 else _read_each(Path(text), names)
+
+
+def file_and_variable(text: str) -> tuple[Path, str | None]:
+    """Split FILE:VARIABLE; a file that exists with a colon in its name is a FILE.
+
+    Examples
+    --------
+    >>> file_and_variable("nowhere.nc:x")
+    (PosixPath('nowhere.nc'), 'x')
+    >>> file_and_variable("nowhere.nc")
+    (PosixPath('nowhere.nc'), None)
+    """
+    file, colon, variable = text.rpartition(":")
+    if not (file and colon and variable) or Path(text).exists():
+        return Path(text), None
+    return Path(file), variable
+
+
+def read_named(option: str, text: str) -> xr.DataArray:
+    """Return the array of FILE or FILE:VARIABLE, as an option names it.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or FILE alone holds several variables: the message names the option.
+    """
+    from xairt.data.files import read_array
+
+    path, variable = file_and_variable(text)
+    return read_array(path, variable, chosen_by=f"{option} {path}:VARIABLE")
 
 
 def read_grid(path: Path | None, variable: str | None) -> Grid | None:

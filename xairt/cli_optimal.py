@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xairt.cli_arguments import check_suffix, command_line, keep_inputs, parse_selection, read_grid
+from xairt.cli_arguments import (
+    check_suffix,
+    command_line,
+    file_and_variable,
+    keep_inputs,
+    parse_selection,
+    read_grid,
+    read_named,
+)
 from xairt.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,6 +23,7 @@ if TYPE_CHECKING:
     from xairt.optimal_input import Regulariser
 
 NAMED_STARTS = ("zeros", "random")
+NAMED_FILE = "FILE[:VARIABLE]"
 
 Weight = Annotated[float | None, typer.Option(min=0, help="Weight of the regulariser of this name.")]
 
@@ -43,9 +52,11 @@ def optimal_input(
         list[str] | None, typer.Option(help="Part of the start file: sample=0:10; repeatable.")
     ] = None,
     labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="True classes of the start file: start at the mean of the correct ones of the target."
+            metavar=NAMED_FILE,
+            help="True classes of the start file: start at the mean of the correct ones of the target. "
+            "FILE:VARIABLE where the file holds several.",
         ),
     ] = None,
     n_starts: Annotated[int | None, typer.Option(min=1, help="Number of random starts.")] = None,
@@ -66,14 +77,24 @@ def optimal_input(
     distance: Weight = None,
     mahalanobis: Weight = None,
     training: Annotated[
-        Path | None, typer.Option(help="Samples whose mean and covariance --mahalanobis takes.")
+        str | None,
+        typer.Option(
+            metavar=NAMED_FILE,
+            help="Samples whose mean and covariance --mahalanobis takes. FILE:VARIABLE where the file holds several.",
+        ),
     ] = None,
     modes: Annotated[
         int | None, typer.Option(min=1, help="Modes of --mahalanobis. Default: 90 % of the variance.")
     ] = None,
     lower: Annotated[float | None, typer.Option(help="Lower bound of all values.")] = None,
     upper: Annotated[float | None, typer.Option(help="Upper bound of all values.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="One input or map, 1 where values may change.")] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar=NAMED_FILE,
+            help="One input or map, 1 where values may change. FILE:VARIABLE where the file holds several.",
+        ),
+    ] = None,
     grid: Annotated[
         Path | None, typer.Option(help="netCDF with lat, lon and NaN on land (or a variable `mask`).")
     ] = None,
@@ -90,12 +111,13 @@ def optimal_input(
     ] = False,
 ) -> None:
     """Search for the input that makes a network predict a class or a value; draw it with `xairt map`."""
-    from xairt.data.files import read_array, write_dataset
+    from xairt.data.files import write_dataset
     from xairt.models.loading import load_model
     from xairt.optimal_input import optimal_input as search
 
     check_suffix(output, ".nc")
-    keep_inputs(output, model, start, labels, training, mask, grid)
+    named = [file_and_variable(text)[0] for text in (labels, training, mask) if text is not None]
+    keep_inputs(output, model, start, *named, grid)
     places = read_grid(grid, grid_variable)
     weights = {"L1": l1, "TotalVariation": tv, "Laplacian": laplacian, "DistanceFromStart": distance}
     terms = _regularisers(weights, (l2, l2_norm), (mahalanobis, training, modes))
@@ -112,7 +134,7 @@ def optimal_input(
         iterations=iterations,
         regularisers=terms,
         bounds=None if lower is None and upper is None else (lower, upper),
-        mask=None if mask is None else read_array(mask),
+        mask=None if mask is None else read_named("--mask", mask),
         grid=places,
         seed=seed,
         dtype=dtype,
@@ -135,11 +157,10 @@ def _one_or_all(given: list[Any] | None) -> Any:
 def _regularisers(
     weights: dict[str, float | None],
     l2: tuple[float | None, float | None],
-    mahalanobis: tuple[float | None, Path | None, int | None],
+    mahalanobis: tuple[float | None, str | None, int | None],
 ) -> list[Regulariser]:
     """Return the regularisers whose weight is given and not 0."""
     from xairt import optimal_input as known
-    from xairt.data.files import read_array
 
     terms = [getattr(known, name)(weight) for name, weight in weights.items() if weight]
     weight, norm = l2
@@ -151,7 +172,7 @@ def _regularisers(
     if bool(weight) != (training is not None) or (modes is not None and not weight):
         raise DataError("--mahalanobis WEIGHT, --training FILE (and --modes) go together: give both")
     if weight:
-        terms.append(known.Mahalanobis(weight, samples=read_array(training), modes=modes))
+        terms.append(known.Mahalanobis(weight, samples=read_named("--training", training), modes=modes))
     return terms
 
 
@@ -159,7 +180,7 @@ def _start(
     start: str,
     variable: str | None,
     select: list[str],
-    labels: Path | None,
+    labels: str | None,
     network: Any,
     target: list[int] | None,
     grid: Grid | None,
@@ -177,4 +198,4 @@ def _start(
         return samples
     if not target or len(target) > 1:
         raise DataError(f"--labels {labels}: give the one class with --target")
-    return mean_of_correct(network, samples, read_array(labels), target[0], grid=grid)
+    return mean_of_correct(network, samples, read_named("--labels", labels), target[0], grid=grid)

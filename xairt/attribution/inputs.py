@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xairt.attribution.parameters import as_array
+from xairt.cells import Cells
 from xairt.errors import DataError
 from xairt.grid import Grid, lat_lon_names, match_coordinates
 
@@ -181,12 +182,21 @@ def _tell_inferred(grid: str) -> None:
 def check_grid(grid: Grid, input_shape: tuple[int, ...]) -> None:
     """Raise `DataError` unless this is a grid with as many valid cells as the model has inputs."""
     if not isinstance(grid, Grid):
-        raise DataError(
-            f"grid is a {type(grid).__name__}: give a Grid, e.g. xairt.Grid.from_dataarray(field)"
+        tiles = isinstance(grid, Cells)
+        remedy = (
+            "give vectors (sample, cell) with their coordinates, and no grid"
+            if tiles
+            else "give a Grid, e.g. xairt.Grid.from_dataarray(field)"
         )
-    if grid.n_valid != input_shape[0]:
+        raise DataError(f"grid is a {type(grid).__name__}: {remedy}")
+    check_size(grid, input_shape)
+
+
+def check_size(grid: Cells, input_shape: tuple[int, ...]) -> None:
+    """Raise `DataError` unless the model takes vectors of as many values as a grid has valid cells."""
+    if input_shape != (grid.n_valid,):
         raise DataError(
-            f"the grid has {grid.n_valid} valid cells, but the model takes {input_shape[0]} inputs: "
+            f"the grid has {grid.n_valid} valid cells, but the model takes {_text(input_shape)} inputs: "
             "use the land mask that the model was trained with"
         )
 

@@ -14,6 +14,7 @@ from xairt.attribution import batching, inputs, recent, several_inputs
 from xairt.attribution.blocks import block_sizes, compiled, rows_at_once, with_largest
 from xairt.attribution.explainer import GridLike, identified
 from xairt.attribution.network import Network
+from xairt.attribution.parameters import as_array
 from xairt.errors import DataError, UnsupportedLayerError
 from xairt.models.graph.nodes import (
     Activation,
@@ -49,6 +50,9 @@ def flooded(activations: ArrayLike, weights: ArrayLike, bias: float, y_ref: Arra
     lies below the reference, until the output is the reference. On the way down the output is linear
     between two neighbouring activations, so that the smallest step follows from their order.
 
+    With output weights of both signs that direction may lead away from the reference. Where it does not reach
+    it, the smallest step in the other direction that does is taken, which goes beyond the publication.
+
     Parameters
     ----------
     activations : array_like
@@ -69,8 +73,9 @@ def flooded(activations: ArrayLike, weights: ArrayLike, bias: float, y_ref: Arra
     Raises
     ------
     DataError
-        If shapes do not fit, a value is not finite, or a reference cannot be reached: lowering ends where all
-        activations are 0, and raising them raises the output only if the sum of the weights is positive.
+        If shapes do not fit, a value is not finite, or a reference is reached in neither direction: lowering
+        ends where all activations are 0, and raising moves the output one way only, by the sum of the weights.
+        The message tells the range that is reached.
 
     Examples
     --------
@@ -78,6 +83,11 @@ def flooded(activations: ArrayLike, weights: ArrayLike, bias: float, y_ref: Arra
     array([[1.5, 0. ]])
     >>> flooded([[3.0, 1.0]], [1.0, 1.0], 0.0, 5.0)
     array([[3.5, 1.5]])
+
+    Raising would lower this output of 1, lowering raises it at first:
+
+    >>> flooded([[3.0, 1.0]], [1.0, -2.0], 0.0, 1.5)
+    array([[2.5, 0.5]])
     """
     given = inputs.finite(activations, "float64", "activations", "give finite numbers")
     shape, a = given.shape, given.reshape(len(given), -1)
@@ -89,53 +99,64 @@ def flooded(activations: ArrayLike, weights: ArrayLike, bias: float, y_ref: Arra
     target = references(y_ref, len(a)) - bias
     sums = (a * v).sum(axis=1)  # a product of matrices may round by the number of samples
     near = NEAR * ((a * np.abs(v)).sum(axis=1) + abs(bias))
-    down, lowest = _step_down(a, v, target)
-    up = np.divide(target - sums, v.sum(), out=np.full(len(a), np.nan), where=v.sum() > 0)
-    step = np.where(np.abs(sums - target) <= near, 0.0, np.where(sums > target, down, -up))
-    _check_reached(step, target + bias, sums + bias, lowest + bias, v.sum())
+    down, reached = _step_down(a, v, target, sums > target)
+    slope = v.sum() if abs(v.sum()) > NEAR * np.abs(v).sum() else 0.0
+    up = np.divide(sums - target, slope, out=np.full(len(a), np.nan), where=(target - sums) * slope > 0)
+    first, other = np.where(sums > target, (down, up), (up, down))
+    step = np.where(np.isnan(first), other, first)
+    step[np.abs(sums - target) <= near] = 0.0
+    _check_reached(step, target + bias, sums + bias, reached + bias, slope)
     return np.maximum(a - step[:, None], 0.0).reshape(shape)
 
 
 def _step_down(
-    a: NDArray[np.float64], v: NDArray[np.float64], target: NDArray[np.float64]
+    a: NDArray[np.float64], v: NDArray[np.float64], target: NDArray[np.float64], above: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the smallest step down to the target (n,), NaN where there is none, and the lowest sum on the way."""
+    """Return the smallest step down to the target (n,), NaN where there is none, and the range on the way (2, n).
+
+    The sum is looked for below the target where it lies above at first, else above it.
+    """
     n, units = a.shape
     order = np.argsort(-a, axis=1, kind="stable")
     levels = np.concatenate([np.take_along_axis(a, order, axis=1), np.zeros((n, 1))], axis=1)
     slopes = np.cumsum(v[order], axis=1)  # of the sum between two levels, as the water falls
     rises = (levels[:, :-1] - levels[:, 1:]) * slopes
     sums = np.concatenate([np.zeros((n, 1)), np.cumsum(rises, axis=1)], axis=1)
-    below = sums[:, :-1] <= target[:, None]
-    place = units - 1 - np.argmax(below[:, ::-1], axis=1)
+    sign = np.where(above, 1.0, -1.0)
+    beyond = (sums[:, :-1] - target[:, None]) * sign[:, None] <= 0
+    place = units - 1 - np.argmax(beyond[:, ::-1], axis=1)
     rows = np.arange(n)
-    missing, slope = target - sums[rows, place], slopes[rows, place]
+    missing, slope = sign * (target - sums[rows, place]), sign * slopes[rows, place]
     back = np.divide(missing, slope, out=np.zeros(n), where=slope > 0)
     step = levels[rows, place] - np.clip(back, 0.0, levels[rows, place] - levels[rows, place + 1])
-    return np.where(below.any(axis=1), step, np.nan), sums.min(axis=1)
+    return np.where(beyond.any(axis=1), step, np.nan), np.stack([sums.min(axis=1), sums.max(axis=1)])
 
 
 def _check_reached(
     step: NDArray[np.float64],
     y_ref: NDArray[np.float64],
     prediction: NDArray[np.float64],
-    lowest: NDArray[np.float64],
+    lowered: NDArray[np.float64],
     slope: float,
 ) -> None:
-    """Raise `DataError` if flooding reaches the reference of a sample by no step (NaN)."""
+    """Raise `DataError` if flooding reaches the reference of a sample by no step (NaN).
+
+    On the way down (2, n) is the range of the output; raising moves it without end where the slope is not 0.
+    """
     missed = np.flatnonzero(np.isnan(step))
     if len(missed):
         i = missed[0]
-        above = f"{prediction[i]:.6g}" if slope <= 0 else "infinity"
+        low = "-infinity" if slope < 0 else f"{lowered[0, i]:.6g}"
+        high = "infinity" if slope > 0 else f"{lowered[1, i]:.6g}"
         raise DataError(
             f"y_ref {y_ref[i]:.6g} of sample {i}, where f(x) = {prediction[i]:.6g} ({len(missed)} of {len(step)} "
-            f"samples): flooding reaches {lowest[i]:.6g} to {above}; choose a reference in this range, or use retrained"
+            f"samples): flooding reaches {low} to {high}; choose a reference in this range, or use retrained"
         )
 
 
 def references(y_ref: ArrayLike, n: int) -> NDArray[np.float64]:
     """Return the reference of each of n samples (n,); `DataError` if there is none, or one is not finite."""
-    values = inputs.finite(y_ref, "float64", "y_ref", "give finite numbers")
+    values = inputs.finite(as_array(y_ref, "y_ref", "float64"), "float64", "y_ref", "give finite numbers")
     if values.shape not in ((), (n,)):
         raise DataError(
             f"y_ref has shape {values.shape} for {n} samples: give one number, or one per sample ({n},)"

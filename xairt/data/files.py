@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CONVENTIONS = "CF-1.10"
 NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf")
 ARRAY_SUFFIXES = (*NETCDF_SUFFIXES, ".npz", ".npy")
+CHOSEN_BY = "variable= (--variable, or --set variable=NAME of a run)"
 _COORDINATES = {
     "lat": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"},
     "lon": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"},
@@ -88,6 +89,7 @@ def read_array(
     variable: str | None = None,
     *,
     select: Mapping[str, int | slice] | None = None,
+    chosen_by: str = CHOSEN_BY,
 ) -> xr.DataArray:
     """Read one array from a netCDF, ``.npz`` or ``.npy`` file into memory.
 
@@ -99,6 +101,8 @@ def read_array(
     select : mapping of dimension to index or slice, optional
         The part to read, by position, for example ``{"sample": slice(0, 100)}``. Of netCDF and ``.npy``
         files nothing else is read.
+    chosen_by : str
+        How a variable is chosen, for the error message.
 
     Returns
     -------
@@ -115,10 +119,10 @@ def read_array(
     source = existing_file(path)
     suffix = source.suffix.lower()
     if suffix in NETCDF_SUFFIXES:
-        return _read_netcdf_variable(source, variable, select)
+        return _read_netcdf_variable(source, variable, select, chosen_by)
     if suffix not in (".npz", ".npy"):
         raise DataError(f"{source}: unknown kind of file '{suffix}'; use .nc, .npz or .npy")
-    array, name = _read_npz(source, variable) if suffix == ".npz" else (_read_npy(source), None)
+    array, name = _read_npz(source, variable, chosen_by) if suffix == ".npz" else (_read_npy(source), None)
     return _labelled(array, name, select, source)
 
 
@@ -329,13 +333,15 @@ def loaded(data: Any, source: Path) -> Any:
 
 
 def _read_netcdf_variable(
-    source: Path, variable: str | None, select: Mapping[str, int | slice] | None
+    source: Path, variable: str | None, select: Mapping[str, int | slice] | None, chosen_by: str
 ) -> xr.DataArray:
     with open_netcdf(source) as dataset:
-        return loaded(_selected(variable_of(dataset, variable, source), select, source), source)
+        return loaded(_selected(variable_of(dataset, variable, source, chosen_by), select, source), source)
 
 
-def variable_of(dataset: xr.Dataset, variable: str | None, source: Path) -> xr.DataArray:
+def variable_of(
+    dataset: xr.Dataset, variable: str | None, source: Path, chosen_by: str = CHOSEN_BY
+) -> xr.DataArray:
     """Return a variable of an open file, the only one for None.
 
     Raises
@@ -345,13 +351,13 @@ def variable_of(dataset: xr.Dataset, variable: str | None, source: Path) -> xr.D
     """
     choices = [str(name) for name in dataset.data_vars]
     known = [*choices, *map(str, dataset.coords)] if variable else choices
-    return dataset[_choose(source, variable, choices, known)]
+    return dataset[_choose(source, variable, choices, known, chosen_by)]
 
 
-def _read_npz(source: Path, variable: str | None) -> tuple[np.ndarray, str]:
+def _read_npz(source: Path, variable: str | None, chosen_by: str) -> tuple[np.ndarray, str]:
     try:
         with np.load(source, allow_pickle=False) as archive:
-            name = _choose(source, variable, archive.files, archive.files)
+            name = _choose(source, variable, archive.files, archive.files, chosen_by)
             return archive[name], name
     except DataError:
         raise
@@ -378,7 +384,7 @@ def _pickled_or_damaged(source: Path, kind: str, error: ValueError) -> DataError
     return _damaged(source, kind, error)
 
 
-def _choose(source: Path, variable: str | None, choices: list[str], known: list[str]) -> str:
+def _choose(source: Path, variable: str | None, choices: list[str], known: list[str], chosen_by: str) -> str:
     """Return the variable to read: the one asked for, or the only one."""
     names = ", ".join(choices) or "none"
     if variable is not None:
@@ -390,10 +396,7 @@ def _choose(source: Path, variable: str | None, choices: list[str], known: list[
         return choices[0]
     if not choices:
         raise DataError(f"{source}: holds no variable; check how it was written")
-    raise DataError(
-        f"{source}: holds {len(choices)} variables ({names}); choose one with variable= "
-        "(--variable, or --set variable=NAME of a run)"
-    )
+    raise DataError(f"{source}: holds {len(choices)} variables ({names}); choose one with {chosen_by}")
 
 
 def _labelled(

@@ -79,7 +79,7 @@ def llc_grid(path: str | os.PathLike[str], level: int = 0) -> LLCGrid:
         A netCDF file with XC, YC, maskC, hFacC or Depth, and rA, such as ECCO's GRID_GEOMETRY file; or a folder
         of MITgcm files XC, YC, hFacC or Depth, and RAC; or a folder with one GRID netCDF file.
     level : int
-        Level of maskC or hFacC, from 0 at the surface. Depth alone knows the surface only.
+        Level of maskC or hFacC, from 0 at the surface. Depth, and a mask without levels, know the surface only.
 
     Returns
     -------
@@ -90,7 +90,8 @@ def llc_grid(path: str | os.PathLike[str], level: int = 0) -> LLCGrid:
     Raises
     ------
     DataError
-        If a file is missing or damaged, or says neither where cells are nor which are ocean.
+        If a file is missing or damaged, says neither where cells are nor which are ocean, or does not know that
+        level.
     """
     source = Path(path)
     if not source.is_dir():
@@ -122,7 +123,8 @@ def read_llc(
         Needed where the files hold several fields.
     grid : LLCGrid, optional
         Cells to take. By default all that the first file says are ocean: where maskC, hFacC or Depth say so, else
-        where its first map is not NaN; with places XC and YC, and areas rA where they are there.
+        where its first map is not NaN (below the surface too, where none of them has levels); with places XC and
+        YC, and areas rA where they are there.
     level : int
         Of a field of several depths, from 0 at the surface.
 
@@ -231,6 +233,8 @@ def _grid_of_mds(folder: Path, level: int) -> LLCGrid:
     if not names:
         raise DataError(f"{folder}: has neither hFacC nor Depth, so land is not known; add one of them")
     ocean = read_mds(folder / names[0])
+    if ocean.ndim == 2 and level:
+        raise _surface_only(folder / names[0], names[0], level)
     arrays = {name: llc_tiles(read_mds(folder / name)) for name in ("XC", "YC")}
     area = llc_tiles(read_mds(folder / "RAC")) if (folder / "RAC.meta").is_file() else None
     ocean = llc_tiles(_at_level(ocean, level, folder / names[0])) > 0
@@ -240,11 +244,19 @@ def _grid_of_mds(folder: Path, level: int) -> LLCGrid:
 def _grid_of_netcdf(file: Path, level: int) -> LLCGrid:
     with open_netcdf(file) as dataset:
         ocean = _ocean_of(dataset, file, level)
-        if ocean is None:
-            raise DataError(
-                f"{file}: has none of {', '.join(_MASKS)}, so land is not known; name the grid file"
-            )
-        return _with_places(ocean, dataset, file)
+        if ocean is not None:
+            return _with_places(ocean, dataset, file)
+        name = _first(dataset, _MASKS)
+    if name is not None:
+        raise _surface_only(file, name, level)
+    raise DataError(f"{file}: has none of {', '.join(_MASKS)}, so land is not known; name the grid file")
+
+
+def _surface_only(file: Path, name: str, level: int) -> DataError:
+    return DataError(
+        f"{file}: {name} has no levels, so land at level {level} is not known; "
+        "take level 0, or give maskC or hFacC of all levels"
+    )
 
 
 def _grid_of_field(dataset: xr.Dataset, field: xr.DataArray, file: Path, level: int) -> LLCGrid:
@@ -256,7 +268,9 @@ def _grid_of_field(dataset: xr.Dataset, field: xr.DataArray, file: Path, level: 
 
 
 def _ocean_of(dataset: xr.Dataset, file: Path, level: int) -> NDArray[np.bool_] | None:
-    name = _first(dataset, _MASKS)
+    """Return where a file says that there is ocean (tile, j, i), None where it does not know that level."""
+    known = [name for name in _MASKS if not level or (name in dataset and _depth_of(dataset[name]))]
+    name = _first(dataset, known)
     if name is None:
         return None
     return loaded(_tiles_at(dataset[name], level, file), file).values > 0
@@ -328,7 +342,9 @@ def _field(dataset: xr.Dataset, variable: str | None, level: int, file: Path) ->
 
 def _tiles_at(field: xr.DataArray, level: int, file: Path) -> xr.DataArray:
     """Return labelled maps (..., tile, j, i) at a level."""
-    depth = next((dim for dim in _DEPTHS if dim in field.dims), None)
+    depth = _depth_of(field)
+    if depth is None and level:
+        raise DataError(f"{file}: variable '{field.name}' has no levels; take level 0")
     if depth is not None:
         if not 0 <= level < field.sizes[depth]:
             raise DataError(
@@ -341,9 +357,15 @@ def _tiles_at(field: xr.DataArray, level: int, file: Path) -> xr.DataArray:
         raise DataError(f"{file}: {error}") from None
 
 
+def _depth_of(field: xr.DataArray) -> str | None:
+    return next((dim for dim in _DEPTHS if dim in field.dims), None)
+
+
 def _at_level(values: NDArray[Any], level: int, file: Path) -> NDArray[Any]:
     """Return a compact map at a level."""
     if values.ndim == 2:
+        if level:
+            raise DataError(f"{file}: has no levels; take level 0")
         return values
     if not 0 <= level < len(values):
         raise DataError(f"{file}: level {level} does not exist; it has levels 0 .. {len(values) - 1}")

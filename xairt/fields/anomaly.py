@@ -39,6 +39,9 @@ More than the rounding of float32, which leaves a constant temperature in kelvin
 Convention = Literal["classic", "per_calendar_day"]
 """What is removed: climatology and one trend, or a trend of each calendar group."""
 
+LONGEST_YEAR = 366.0
+"""Days of a record beyond which every calendar day of daily data occurs twice."""
+
 _ROW_VALUES = 1 << 22
 _CELL_DIMENSIONS = ((CELL_DIM,), ("tile", "j", "i"))
 _LEAP_DAY, _BESIDE_LEAP_DAY = 229, (228, 301)
@@ -291,11 +294,18 @@ def _fit_of(
     known = np.ones(len(codes), bool) if reference is None else in_period(time, reference)
     years = time.dt.year.values.astype(np.float64) if per_group and detrend else None
     if np.unique(codes[known], return_counts=True)[1].max() < 2:
-        kind = "calendar month" if codes[0] % 100 == 0 else "calendar day"
-        raise DataError(f"{time.name}: no {kind} occurs twice in {known.sum()} dates; give two years or more")
+        raise DataError(f"{time.name}: {_never_twice(codes[known], days[known])}")
     groups = _groups_of(time, codes, known, years)
     rows = slice(None) if reference is None else np.flatnonzero(known)
     return _Fit(groups, rows, years, days if detrend and not per_group else None)
+
+
+def _never_twice(codes: NDArray[np.int64], days: NDArray[np.float64]) -> str:
+    """Return reason and remedy where no group occurs twice: too short a record, or dates such as weeks."""
+    kind = "calendar month" if codes[0] % 100 == 0 else "calendar day"
+    of_weeks = kind == "calendar day" and np.ptp(days) > LONGEST_YEAR
+    remedy = "choose climatology='month'" if of_weeks else "give two years or more"
+    return f"no {kind} occurs twice in {len(codes)} dates; {remedy}"
 
 
 def _groups_of(

@@ -179,7 +179,8 @@ def in_period(time: xr.DataArray, period: slice | tuple[Any, Any]) -> NDArray[np
     """
     import xarray as xr
 
-    wanted = period if isinstance(period, slice) else slice(*period) if len(period) == 2 else None
+    pair = isinstance(period, tuple | list) and len(period) == 2
+    wanted = period if isinstance(period, slice) else slice(*period) if pair else None
     if wanted is None or wanted.step is not None:
         raise DataError(f"reference {period}: is no pair of dates; give (start, end)")
     dim = str(time.dims[0])

@@ -203,17 +203,26 @@ def skill_p_value(labels: ArrayLike, predicted: ArrayLike, baseline: ArrayLike) 
     ----------
     Diebold and Mariano (1995), doi:10.1080/07350015.1995.10524599, with the sample size of `effective_sample_size`.
     """
-    from scipy.stats import t as student
+    lead = _lead(labels, predicted, baseline)
+    return _p_value(lead, effective_sample_size(lead))
 
+
+def _lead(labels: ArrayLike, predicted: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
+    """Return hit minus hit of the baseline (samples,): -1, 0 or 1."""
     right, guess = _pair(labels, predicted)
     _, other = _pair(labels, baseline, "baseline")
-    lead = (guess == right).astype(np.float64) - (other == right)
+    return (guess == right).astype(np.float64) - (other == right)
+
+
+def _p_value(lead: NDArray[np.float64], n_effective: float) -> float:
+    """Return the p value of the mean of a lead, see `skill_p_value`."""
+    from scipy.stats import t as student
+
     if not lead.any():
         return 1.0
-    n = effective_sample_size(lead)
-    if not n >= FEWEST_EFFECTIVE:
+    if not n_effective >= FEWEST_EFFECTIVE:
         return float("nan")
-    return float(student.sf(lead.mean() / np.sqrt(lead.var(ddof=1) / n), n - 1))
+    return float(student.sf(lead.mean() / np.sqrt(lead.var(ddof=1) / n_effective), n_effective - 1))
 
 
 def classification_scores(
@@ -237,9 +246,12 @@ def classification_scores(
     -------
     dict
         ``n``, ``accuracy``, ``f1_class_0`` ..., ``f1_macro``; for each baseline its accuracy
-        ``class_frequency``, ``persistence`` and ``p_class_frequency``, ``p_persistence`` of `skill_p_value` (NaN
-        of fewer than 3 samples). The class frequency is that of the class of most of these samples
-        (`most_frequent_class`), which is more than a forecast that only knows the training part can count on.
+        ``class_frequency``, ``persistence``, the p value of the lead over it, ``p_class_frequency``,
+        ``p_persistence`` of `skill_p_value` (NaN of fewer than 3 samples), and the effective sample size of that
+        lead, ``n_effective_class_frequency``, ``n_effective_persistence`` of `effective_sample_size`: NaN of fewer
+        than 3 samples, and where the lead is the same in all samples. The class frequency is that of the class of
+        most of these samples (`most_frequent_class`), which is more than a forecast that only knows the training
+        part can count on.
 
     Raises
     ------
@@ -260,8 +272,11 @@ def classification_scores(
     for name, baseline in zip(BASELINES, (constant, persistence), strict=True):
         if baseline is not None:
             scores[name] = accuracy(labels, baseline)
-            enough = np.size(labels) >= 3
-            scores[f"p_{name}"] = skill_p_value(labels, predicted, baseline) if enough else float("nan")
+            lead = _lead(labels, predicted, baseline)
+            enough = len(lead) >= 3
+            n_effective = effective_sample_size(lead) if enough else float("nan")
+            scores[f"p_{name}"] = _p_value(lead, n_effective) if enough else float("nan")
+            scores[f"n_effective_{name}"] = n_effective
     return scores
 
 

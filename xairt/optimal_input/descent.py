@@ -20,8 +20,8 @@ from xairt.attribution.network import Network
 from xairt.attribution.parameters import one_line
 from xairt.attribution.recent import network as converted
 from xairt.errors import DataError, DivergedError
-from xairt.grid import Grid
 from xairt.models.loading import fingerprint
+from xairt.optimal_input.layout import AnyGrid
 from xairt.optimal_input.objective import Goal, Objective
 from xairt.optimal_input.regularisers import Regulariser, Space
 from xairt.optimal_input.starts import START_DIM, Limits, labelled, one_field, read_starts
@@ -63,7 +63,7 @@ def optimal_input(
     regularisers: Iterable[Regulariser] = (),
     bounds: tuple[Any, Any] | None = None,
     mask: Any = None,
-    grid: Grid | None = None,
+    grid: AnyGrid | None = None,
     seed: int = 0,
     dtype: str = "float32",
     tolerance: float | None = None,
@@ -106,8 +106,9 @@ def optimal_input(
         Numbers, or one input each; None for an open side. Every step is followed by the projection on them.
     mask : array_like of bool, optional
         One input or map, True where values may change; the others keep those of the start.
-    grid : Grid, optional
-        Valid cells of maps; the result then comes as maps, and sphere-aware regularisers know the places.
+    grid : Grid or LLCGrid, optional
+        Valid cells of maps; the result then comes as maps, and sphere-aware regularisers know the places. With an
+        LLC grid it comes as (start, cell) with the places of the cells, and L1 and L2 may go by area.
     seed : int
         Of random starts, from 0 to 2**31 - 1.
     dtype : {"float32", "float64"}
@@ -159,7 +160,7 @@ def optimal_input(
     places = samples.grid or grid
     limits = Limits.of(bounds, mask, network.input_shape, places, dtype)
     samples = replace(samples, values=_inside(samples.values, limits, is_random=_named(start) == "random"))
-    terms, space = tuple(regularisers), Space(network.input_shape, places, samples.values, dtype)
+    terms, space = _terms(regularisers), Space(network.input_shape, places, samples.values, dtype)
     objective = Objective(network.outputs(dtype), goal, [(term.weight, term.bind(space)) for term in terms])
     by_xla = network.compiles_by_xla and goal.target.kind != "callable"
     by_xla = by_xla and all(term.compiles_by_xla for term in terms)
@@ -196,6 +197,17 @@ def _check_numbers(iterations: int, n_starts: int | None, tolerance: float | Non
         raise DataError(f"tolerance={tolerance!r}: out of range; give a positive number, or None")
     if dtype not in DTYPES:
         raise DataError(f"dtype {one_line(dtype)} is unknown; choose {' or '.join(DTYPES)}")
+
+
+def _terms(regularisers: Iterable[Regulariser]) -> tuple[Regulariser, ...]:
+    remedy = "give a list such as [xairt.optimal_input.L2(0.01)]"
+    if isinstance(regularisers, Regulariser | str) or not isinstance(regularisers, Iterable):
+        raise DataError(f"regularisers {one_line(regularisers)}: no list of them; {remedy}")
+    terms = tuple(regularisers)
+    for term in terms:
+        if not isinstance(term, Regulariser):
+            raise DataError(f"regularisers: {one_line(term)} is none; {remedy}")
+    return terms
 
 
 def _size(array: NDArray[Any] | None) -> int:

@@ -18,10 +18,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from xairt.attribution.inputs import describe_baseline, read_baseline, read_samples
+from xairt.attribution.inputs import describe_baseline
 from xairt.errors import DataError
 from xairt.grid import Grid
+from xairt.llc import LLCGrid
 from xairt.optimal_input import sphere
+from xairt.optimal_input.layout import AnyGrid, read_reference, read_samples
 
 Penalty = Callable[[tf.Tensor], tf.Tensor]
 """From inputs (starts, *input_shape) to one number for each (starts,)."""
@@ -41,7 +43,7 @@ class Space:
     ----------
     input_shape : tuple of int
         Shape of one input of the model.
-    grid : Grid or None
+    grid : Grid, LLCGrid or None
         Places of the input's values.
     start : numpy.ndarray
         (starts, *input_shape), where the descent begins.
@@ -50,7 +52,7 @@ class Space:
     """
 
     input_shape: tuple[int, ...]
-    grid: Grid | None
+    grid: AnyGrid | None
     start: NDArray[Any]
     dtype: str
 
@@ -80,10 +82,10 @@ class Space:
         """Return the area of each valid cell as (cells, 1), with mean 1."""
         return self.constant(self.grid.area_weights[:, None])
 
-    def require_grid(self, what: str) -> Grid:
+    def require_grid(self, what: str) -> AnyGrid:
         """Return the grid, or raise `DataError` where there is none that places the inputs on the globe."""
         if self.grid is None:
-            raise DataError(f"{what} needs the places of the inputs: give grid=")
+            raise DataError(f"{what} needs the places of the inputs: give grid= (--grid FILE)")
         vectors = self.input_shape == (self.grid.n_valid,)
         if not vectors and (len(self.input_shape) > 3 or self.input_shape[:2] != self.grid.shape):
             raise DataError(
@@ -91,6 +93,16 @@ class Space:
                 f"cells of {self.grid.shape}: give the grid that the model was trained with"
             )
         return self.grid
+
+    def require_neighbours(self, what: str) -> Grid:
+        """Return the regular grid; `DataError` as of `require_grid`, or where it is an LLC grid."""
+        grid = self.require_grid(what)
+        if isinstance(grid, LLCGrid):
+            raise DataError(
+                f"{what} knows the neighbours of regular grids only, not those of LLC tiles: use L2 or Mahalanobis, "
+                "or a model of fields on a regular grid (LLCGrid.to_regular)"
+            )
+        return grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +248,7 @@ class TotalVariation(Regulariser):
     Raises
     ------
     DataError
-        If the smoothing is negative or not finite, or there is no grid.
+        If the smoothing is negative or not finite, or there is no regular grid.
 
     References
     ----------
@@ -254,7 +266,7 @@ class TotalVariation(Regulariser):
 
     def bind(self, space: Space) -> Penalty:
         """Return the sum of edge length times |difference|."""
-        near = sphere.neighbours(space.require_grid("TotalVariation"))
+        near = sphere.neighbours(space.require_neighbours("TotalVariation"))
         pairs = [
             (_next_cell(near, way), space.constant(near.edge[:, way, None]))
             for way in (sphere.EAST, sphere.SOUTH)
@@ -283,13 +295,18 @@ class Laplacian(Regulariser):
     Parameters
     ----------
     weight : float
+
+    Raises
+    ------
+    DataError
+        If there is no regular grid.
     """
 
     compiles_by_xla: ClassVar[bool] = False
 
     def bind(self, space: Space) -> Penalty:
         """Return sum area (x - mean of neighbours)^2."""
-        near = sphere.neighbours(space.require_grid("Laplacian"))
+        near = sphere.neighbours(space.require_neighbours("Laplacian"))
         with np.errstate(invalid="ignore", divide="ignore"):
             strength = np.where(near.edge > 0, near.edge / near.distance, 0.0)
             share = np.nan_to_num(strength / strength.sum(axis=1, keepdims=True))
@@ -390,7 +407,7 @@ class Mahalanobis(Regulariser):
                 f"Mahalanobis: covariance of shape {covariance.shape} is no finite symmetric ({n}, {n}); "
                 "give that of the model's inputs"
             )
-        mean = read_baseline(self.mean, space.input_shape, space.grid, "float64", "mean")
+        mean = read_reference(self.mean, space.input_shape, space.grid, "float64", "mean")
         variances, modes = np.linalg.eigh(covariance)
         if variances[0] <= LEAST_VARIANCE * variances[-1]:
             raise DataError("Mahalanobis: covariance is singular; give samples= and modes= instead")

@@ -11,12 +11,12 @@ import tensorflow as tf
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from xairt.attribution.inputs import Samples, is_labelled_map, read_baseline, read_samples
+from xairt.attribution.inputs import Samples, is_labelled_map
 from xairt.attribution.network import Network
 from xairt.attribution.parameters import as_array, one_line
 from xairt.errors import DataError, suggest
-from xairt.grid import Grid
 from xairt.keys import generator_of, noise_keys
+from xairt.optimal_input.layout import AnyGrid, read_reference, read_samples
 
 NAMED_STARTS = ("zeros", "random")
 RANDOM_START = 1
@@ -30,7 +30,7 @@ Project = Callable[[tf.Tensor], tf.Tensor]
 
 
 def read_starts(
-    start: Any, sizes: Mapping[str, int], network: Network, grid: Grid | None, dtype: str, seed: int
+    start: Any, sizes: Mapping[str, int], network: Network, grid: AnyGrid | None, dtype: str, seed: int
 ) -> Samples:
     """Return the starts (starts, *input_shape) with the layout that results shall have.
 
@@ -76,7 +76,7 @@ def read_starts(
     return replace(read, values=np.ascontiguousarray(values, dtype), coords=coords)
 
 
-def _with_sample_axis(start: Any, shape: tuple[int, ...], grid: Grid | None) -> Any:
+def _with_sample_axis(start: Any, shape: tuple[int, ...], grid: AnyGrid | None) -> Any:
     """Return one input as several, where it is one."""
     if isinstance(start, xr.Dataset):
         raise DataError(f"start is a Dataset of {', '.join(map(str, start))}: give one of its variables")
@@ -128,7 +128,7 @@ class Limits:
     free: NDArray[np.bool_] | None
 
     @classmethod
-    def of(cls, bounds: Any, mask: Any, shape: tuple[int, ...], grid: Grid | None, dtype: str) -> Limits:
+    def of(cls, bounds: Any, mask: Any, shape: tuple[int, ...], grid: AnyGrid | None, dtype: str) -> Limits:
         """Check bounds (low, high) and a mask of what may change.
 
         Raises
@@ -173,15 +173,15 @@ class Limits:
         return project
 
 
-def _field(value: Any, shape: tuple[int, ...], grid: Grid | None, dtype: str, name: str) -> NDArray[Any]:
-    found = read_baseline(value, shape, grid, dtype, name)
+def _field(value: Any, shape: tuple[int, ...], grid: AnyGrid | None, dtype: str, name: str) -> NDArray[Any]:
+    found = read_reference(value, shape, grid, dtype, name)
     if len(found) != 1:
         raise DataError(f"{name} holds {len(found)} inputs: give a number or one input")
     return found[0]
 
 
 def mean_of_correct(
-    model: tf.keras.Model, x: Any, labels: ArrayLike, target: int, *, grid: Grid | None = None
+    model: tf.keras.Model, x: Any, labels: ArrayLike, target: int, *, grid: AnyGrid | None = None
 ) -> xr.DataArray:
     """Return the mean of the samples of a class that the model classifies correctly.
 
@@ -197,13 +197,13 @@ def mean_of_correct(
         The true class of each sample.
     target : int
         The class.
-    grid : Grid, optional
+    grid : Grid or LLCGrid, optional
         Valid cells of maps.
 
     Returns
     -------
     xarray.DataArray
-        One input, (lat, lon) with a grid; as `start` of `optimal_input`.
+        One input, (lat, lon) with a grid, (cell) with an LLC grid; as `start` of `optimal_input`.
 
     Raises
     ------

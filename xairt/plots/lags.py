@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -263,13 +264,14 @@ def _outline(place: Any, box: Any) -> tuple[NDArray[np.float64], NDArray[np.floa
         raise DataError("target_place and target_box both mark the target; give one of them")
     if place is None and box is None:
         return None
-    given = np.asarray(place if box is None else box, np.float64)
+    given = _degrees(place if box is None else box)
     lats = given[:1] if box is None else given[:2]
     if given.shape != (2 if box is None else 4,) or not (
         np.isfinite(given).all() and (np.abs(lats) <= 90).all()
     ):
         form = "target_place (lat, lon)" if box is None else "target_box (south, north, west, east)"
-        raise DataError(f"{form}: {given.tolist()} is not on the globe; give degrees north and east")
+        told = reprlib.repr(place if box is None else box)
+        raise DataError(f"{form}: {told} is not on the globe; give degrees north and east")
     if box is None:
         return given[1:], given[:1]
     south, north, west, east = given
@@ -279,6 +281,14 @@ def _outline(place: Any, box: Any) -> tuple[NDArray[np.float64], NDArray[np.floa
     sides = [a + steps * (b - a) for a, b in pairwise(corners)]
     lon, lat = np.concatenate(sides).T
     return lon, lat
+
+
+def _degrees(given: Any) -> NDArray[np.float64]:
+    """Return numbers (n,); NaN (1,) for what holds none."""
+    try:
+        return np.atleast_1d(np.asarray(given, np.float64))
+    except (TypeError, ValueError):
+        return np.full(1, np.nan)
 
 
 def _draw_mark(ax: GeoAxes, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> None:

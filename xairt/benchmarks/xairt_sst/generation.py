@@ -108,6 +108,8 @@ def _llc_field(config: CaseSettings) -> tuple[xr.DataArray, LLCGrid]:
     from xairt.data.llc import llc_grid, read_llc, read_mds_series
     from xairt.llc import LLCGrid
 
+    if config.source_file is None:
+        raise DataError("source 'llc' reads files; set source_file")
     grid = None if config.grid_folder is None else llc_grid(config.grid_folder)
     if config.mds_name is None:
         sst = read_llc(config.source_file, config.variable, grid=grid)

@@ -184,8 +184,8 @@ class XairtSSTSettings(RunConfig):
 
     @model_validator(mode="after")
     def _files(self) -> Self:
-        if self.source != "planted" and self.source_file is None:
-            raise ValueError(f"source '{self.source}' reads a file; set source_file")
+        if self.source == "netcdf" and self.source_file is None:
+            raise ValueError("source 'netcdf' reads a file; set source_file")
         needed = (self.grid_folder, self.mds_time_step, self.mds_start)
         if self.mds_name is not None and (self.source != "llc" or None in needed):
             raise ValueError(
