@@ -510,3 +510,96 @@ def test_merged_sensitivity_is_the_largest_that_was_measured():
     assert reason.startswith(
         "ill-conditioned in float32: the last digit of x changes the attribution by 0.1 %"
     )
+
+
+# --------------------------------------------------------------------------- a set of baselines in a file
+
+
+def write_baselines(case, shift: float = 0.0) -> Path:
+    values = np.random.default_rng(2).normal(size=(5, 7)).astype(np.float32) + np.float32(shift)
+    xr.Dataset({"x": (("sample", "cell"), values)}).to_netcdf(case / "baselines.nc")
+    return case / "baselines.nc"
+
+
+@pytest.mark.parametrize("method", ["shap.deep", "integrated_gradients(steps=8)"])
+def test_a_set_of_baselines_is_read_from_a_file(case, method):
+    values = read_dataset(write_baselines(case))["x"].values
+    found = explained(case, asked(method=method, baselines=Path("baselines.nc")))
+    compare(found, at_once(case, method=method, baseline=values))
+    compare(explained(case, asked(method=method, baselines="baselines.nc"), Elsewhere()), found, exactly=True)
+    assert np.abs(found.attribution - at_once(case, method=method).attribution).max() > 0.1
+
+
+def test_baselines_that_cannot_be_used_are_refused(case):
+    np.save(case / "short.npy", np.zeros((5, 3), np.float32))
+    for options, error, reason in (
+        ({"method": "shap.deep", "baselines": "none.npy"}, DataError, r"none\.npy"),
+        ({"method": "shap.deep", "baselines": "short.npy"}, DataError, r"baseline has shape \(5, 3\)"),
+        ({"method": "gradient", "baselines": str(write_baselines(case))}, MethodError, "uses no baseline"),
+    ):
+        with pytest.raises(error, match=reason):
+            explained(case, asked(**options))
+    with pytest.raises(DataError, match="has baseline and baselines; give one of them"):
+        asked(method="shap.deep", baseline=0.5, baselines="short.npy")
+
+
+def test_baselines_that_change_meanwhile_are_noticed(case):
+    class Changing(Serial):
+        def map(self, task, items):
+            write_baselines(case, 1.0)
+            explanations._explainers.clear()
+            return super().map(task, items)
+
+    write_baselines(case)
+    with pytest.raises(DataError, match=r"baselines\.nc: changed while it was being explained with"):
+        explained(case, asked(method="shap.deep", baselines="baselines.nc"), Changing())
+
+
+class BaselineSettings(RunConfig):
+    """Of a benchmark that explains against a set of baselines."""
+
+    shift: float = setting("train", 0.0, description="added to the baselines")
+
+
+def test_the_runner_explains_again_by_other_baselines_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000")
+    save_model(networks.mlp(n_outputs=1), tmp_path / "made.h5")
+
+    def train(case):
+        shutil.copy(tmp_path / "made.h5", case.write("model.h5"))
+        write_baselines(case.output, case.config.shift)
+
+    benchmark = Benchmark(
+        name="compared",
+        title="Two attributions, one against a set of baselines",
+        config=BaselineSettings,
+        cases=lambda config: {"only": {}},
+        generate=lambda case: write_samples(case.output, 20),
+        train=train,
+        explain=lambda case: [Explanation("shap.deep", baselines="baselines.nc"), Explanation("gradient")],
+    )
+    folder = tmp_path / "run"
+    assert execute(benchmark, BaselineSettings(), folder).failed == []
+    assert execute(benchmark, BaselineSettings(), folder).done == []
+    shifted = execute(benchmark, BaselineSettings(shift=1.0), folder)
+    assert shifted.done == ["only/train", "only/explain/shap.deep"]
+
+
+def test_explanations_without_baselines_keep_their_hash(case, monkeypatch):
+    """Runs of before there were sets of baselines stay current."""
+    from xairt.runs import runner
+
+    told = []
+    monkeypatch.setattr(runner, "digest", lambda facts: told.append(facts) or INPUTS)
+    benchmark = Benchmark(
+        name="plain",
+        title="One attribution",
+        config=RunConfig,
+        cases=lambda config: {"only": {}},
+        generate=lambda case: write_samples(case.output, 20),
+        train=lambda case: save_model(networks.mlp(n_outputs=1), case.write("model.h5")),
+        explain=lambda case: [Explanation("gradient")],
+    )
+    execute(benchmark, RunConfig(), case / "run")
+    (explanation,) = [facts["explanation"] for facts in told if "explanation" in facts]
+    assert "baselines" not in explanation

@@ -127,6 +127,14 @@ class Explanation:
     groups : str or None
         File of the case with an integer label for every feature, for methods that treat features of one
         label as one, see `xairt.attribution.groups`. It counts as an input, as samples and model do.
+    baselines : str or None
+        File of the case with a set of baselines, one array with samples first, in place of `baseline`; the
+        method explains the mean over the set. It counts as an input, too.
+
+    Raises
+    ------
+    DataError
+        If there are both `baseline` and `baselines`.
     """
 
     method: str
@@ -143,9 +151,12 @@ class Explanation:
     dtype: str = "float32"
     seed: int = 0
     groups: str | None = None
+    baselines: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("samples", "model", "groups"):  # paths do as well as texts
+        if self.baseline is not None and self.baselines is not None:
+            raise DataError(f"explanation '{self.name}': has baseline and baselines; give one of them")
+        for name in ("samples", "model", "groups", "baselines"):  # paths do as well as texts
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 import numpy as np
 
 from xairt._version import __version__
-from xairt.data.files import atomic_write, read_array, read_dataset
+from xairt.data.files import atomic_write, existing_file, read_array, read_dataset
 from xairt.data.provenance import sha256_of
 from xairt.data.streams import SampleWriter, sample_axis, sample_range
 from xairt.errors import DataError, ModelError
@@ -86,6 +86,10 @@ class Bound:
         Of the samples, where they are maps and the model takes vectors.
     groups : Groups or None
         What the file of groups held when the attribution began.
+    baselines : pathlib.Path or None
+        File with a set of baselines, in place of `baseline`.
+    baselines_sha256 : str
+        Hash of it when the attribution began.
     """
 
     model: Path
@@ -98,6 +102,8 @@ class Bound:
     dtype: str
     grid: Grid | None = None
     groups: Groups | None = None
+    baselines: Path | None = None
+    baselines_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def explain(
     Raises
     ------
     DataError
-        If samples or groups cannot be read or do not fit the model, or `inputs` is no hash.
+        If samples, groups or baselines cannot be read or do not fit the model, or `inputs` is no hash.
     ModelError
         If the model cannot be loaded, or its file changes meanwhile.
     MethodError, UnsupportedLayerError, EngineError
@@ -266,12 +272,11 @@ def _explainer(bound: Bound) -> Explainer:
     from xairt.attribution.explainer import explainer
 
     def make() -> Explainer:
-        baseline = np.array(bound.baseline) if isinstance(bound.baseline, tuple) else bound.baseline
         return explainer(
             _model(bound.model, bound.sha256),
             bound.method,
             target=bound.target,
-            baseline=baseline,
+            baseline=_baseline(bound),
             engine=bound.engine,
             dtype=bound.dtype,
             grid=bound.grid,
@@ -280,6 +285,24 @@ def _explainer(bound: Bound) -> Explainer:
         )
 
     return recent.kept(_explainers, KEPT, bound, make)
+
+
+def _baseline(bound: Bound) -> Any:
+    """Return the baseline, or the set of them that a file holds.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not the one of this hash.
+    """
+    if bound.baselines is None:
+        return np.array(bound.baseline) if isinstance(bound.baseline, tuple) else bound.baseline
+    found = read_array(bound.baselines)
+    if sha256_of(bound.baselines) != bound.baselines_sha256:
+        raise DataError(
+            f"{bound.baselines}: changed while it was being explained with; run again to use it as it is now"
+        )
+    return found.values
 
 
 def _model(path: Path, sha256: str) -> tf.keras.Model:
@@ -359,6 +382,7 @@ def _blocks(explanation: Explanation, folder: Path, parts: Path) -> list[Block]:
     first, last = sample_range(f"{samples}: {variable}", n, explanation.first, explanation.last)
     inside = folder / explanation.model
     model = inside if inside.exists() else locate(explanation.model).absolute()
+    baselines = None if explanation.baselines is None else folder / explanation.baselines
     bound = Bound(
         model,
         read_archive(model).sha256,
@@ -369,6 +393,8 @@ def _blocks(explanation: Explanation, folder: Path, parts: Path) -> list[Block]:
         explanation.baseline,
         explanation.dtype,
         groups=None if explanation.groups is None else read_groups(folder / explanation.groups),
+        baselines=baselines,
+        baselines_sha256="" if baselines is None else sha256_of(existing_file(baselines)),
     )
     head = read_array(samples, variable, select={dim: slice(first, min(first + GRID_SAMPLES, last))})
     bound = replace(bound, grid=_grid(head, _model(model, bound.sha256)))

@@ -325,9 +325,12 @@ class _Work:
         }
         inside = f"{CASES}/{case.name}/"
         written = {file.removeprefix(inside): value for file, value in written.items()}
-        files = filter(None, (explanation.samples, explanation.model, explanation.groups))
-        read = {name: _hashes(case, name, written) for name in files}
-        inputs = digest({"version": run.benchmark.version, "explanation": asdict(explanation), "files": read})
+        told = asdict(explanation)
+        if explanation.baselines is None:  # the same hash as before there were any, so that runs stay current
+            del told["baselines"]
+        names = (explanation.samples, explanation.model, explanation.groups, explanation.baselines)
+        read = {name: _hashes(case, name, written) for name in filter(None, names)}
+        inputs = digest({"version": run.benchmark.version, "explanation": told, "files": read})
 
         def work(output: Path) -> Mapping[str, Any]:
             return explain(explanation, case.folder, output, inputs, self.executor, self.progress)
