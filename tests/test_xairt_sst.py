@@ -167,6 +167,13 @@ def test_mds_files_are_read_as_their_names_and_times_say(tmp_path, monkeypatch):
     assert asked == {"folder": "run", "name": "SST", "grid": "grid of grid", **times}
 
 
+def test_a_date_is_one_however_it_is_written():
+    mds = ["source=llc", "source_file=run", "grid_folder=grid", "mds_name=SST", "mds_time_step=3600"]
+    for text in ("1992-01-01", '"1992-01-01"'):
+        given = runs.parse_settings([*mds, f"mds_start={text}"])
+        assert XAIRT_SST.configured(given).mds_start == "1992-01-01"
+
+
 def test_filled_land_is_masked_by_natural_earth_or_by_a_file(record, tmp_path):
     assert of_record(record, lag=0)["x"].notnull().all()
     masked = of_record(record, lag=0, land="natural_earth")["x"][0]

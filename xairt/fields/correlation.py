@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xairt.errors import DataError
+from xairt.fields.checks import real_numbers
 from xairt.grid import Grid
 
 EARTH_RADIUS_KM = 6371.0
@@ -134,10 +135,7 @@ def symmetric_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     DataError
         If it is not such a matrix.
     """
-    given = np.asarray(matrix)
-    if given.dtype.kind not in "fiub":
-        raise DataError(f"covariance: holds {given.dtype}, no real numbers; give a matrix of numbers")
-    values = np.asarray(given, dtype=np.float64)
+    values = real_numbers(matrix, "covariance").astype(np.float64, copy=False)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not values.size:
         raise DataError(f"covariance: shape {values.shape} is not square; give one row and column per cell")
     if not np.isfinite(values).all():

@@ -319,7 +319,7 @@ def _fitting_samples(samples: ArrayLike, n_cells: int) -> NDArray[np.float64]:
 
 
 def _fitting_weights(weights: ArrayLike, n_cells: int) -> NDArray[np.float64]:
-    values = np.asarray(weights, dtype=np.float64)
+    values = real_numbers(weights, "cell_weights").astype(np.float64, copy=False)
     if values.shape != (n_cells,):
         raise DataError(f"cell_weights: shape {values.shape}; give one weight for each of {n_cells} cells")
     if not ((values >= 0) & (values <= 1)).all():

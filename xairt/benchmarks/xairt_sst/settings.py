@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from xairt.benchmarks.xairt_sst.planted import PLANTED_LAG, SOURCE_BOX
 from xairt.runs import MethodNames, RunConfig, Sweep, setting
@@ -25,6 +26,11 @@ METHODS = (
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Longitude = Annotated[float, Field(ge=-180, le=360)]
 Box = tuple[Latitude, Latitude, Longitude, Longitude]
+
+
+def _date_text(value: Any) -> Any:
+    """Return dates as text: YAML reads 1992-01-01 as a date."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 class XairtSSTSettings(RunConfig):
@@ -59,7 +65,9 @@ class XairtSSTSettings(RunConfig):
     mds_time_step: float | None = setting(
         "generate", None, description="seconds of a step of the model that wrote the MDS files", gt=0
     )
-    mds_start: str | None = setting("generate", None, description="date of step 0 of the MDS files")
+    mds_start: Annotated[str, BeforeValidator(_date_text)] | None = setting(
+        "generate", None, description="date of step 0 of the MDS files, such as 1992-01-01"
+    )
     step: int = setting(
         "generate", 1, description="every n-th row and column of a netcdf source is taken", ge=1
     )
