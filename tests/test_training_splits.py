@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "training.md"
 
 
 def test_example_of_the_page_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     names: dict = {}
     exec(code, names)
     assert names["scores"]["accuracy"] > names["scores"]["class_frequency"]
