@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,19 @@ def run_eagerly():
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def run(folder, tmp_path, monkeypatch, capsys):
+    """Run a command line in an empty folder; `{}` stands for the test module's `folder` of files."""
+    from xairt import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def execute(line: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit, match=r"\d+|None|^$") as stopped:
+            cli.main(shlex.split(line.replace("{}", str(folder))))
+        output = capsys.readouterr()
+        return int(stopped.value.code or 0), output.out, output.err
+
+    return execute

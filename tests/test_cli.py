@@ -54,20 +54,6 @@ def folder(tmp_path_factory) -> Path:
     return place
 
 
-@pytest.fixture
-def run(folder, tmp_path, monkeypatch, capsys):
-    """Run a command line in an empty folder; `{}` stands for the folder of files."""
-    monkeypatch.chdir(tmp_path)
-
-    def execute(line: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit, match=r"\d+|None|^$") as stopped:
-            cli.main(shlex.split(line.replace("{}", str(folder))))
-        output = capsys.readouterr()
-        return int(stopped.value.code or 0), output.out, output.err
-
-    return execute
-
-
 def attributed(run, options: str, data: str = "vectors.npy") -> xr.Dataset:
     code, out, err = run(f"attribute {{}}/model.keras {{}}/{data} -o out.nc {options}")
     assert (code, err) == (0, "")

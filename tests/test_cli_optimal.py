@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 
 import networks
@@ -12,7 +11,7 @@ import pytest
 import xarray as xr
 
 import xairt
-from xairt import Grid, cli
+from xairt import Grid
 from xairt.optimal_input import L1, L2, DistanceFromStart, Laplacian, Mahalanobis, TotalVariation, descent
 
 MASK = np.array([[0, 1, 1, 0], [1, 1, 0, 1], [0, 1, 0, 1]], bool)
@@ -35,20 +34,6 @@ def folder(tmp_path_factory) -> Path:
     may_change = GRID.to_map(xr.DataArray(np.load(place / "mask.npy"), dims="cell"), fill=0)
     xr.Dataset({"x": maps, "label": ("sample", label), "free": may_change}).to_netcdf(place / "data.nc")
     return place
-
-
-@pytest.fixture
-def run(folder, tmp_path, monkeypatch, capsys):
-    """Run a command line in an empty folder; `{}` stands for the folder of files."""
-    monkeypatch.chdir(tmp_path)
-
-    def execute(line: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit, match=r"\d+|None|^$") as stopped:
-            cli.main(shlex.split(line.replace("{}", str(folder))))
-        output = capsys.readouterr()
-        return int(stopped.value.code or 0), output.out, output.err
-
-    return execute
 
 
 def written(run, options: str) -> xr.Dataset:

@@ -6,6 +6,7 @@ what is needed to go from one to the other without loss. Only numpy is imported 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 CELL_DIM = "cell"
 
 
-class Cells:
+class Cells(ABC):
     """Base of the grids: a mask of valid cells, their places and areas, and the way to maps and back.
 
     The vector of a grid holds the valid cells in the order of the mask (last dimension fastest); invalid
@@ -48,23 +49,24 @@ class Cells:
         """Positions (n_valid,) of the valid cells in the flattened map."""
         return frozen(np.flatnonzero(self.mask))
 
-    @cached_property
+    @property
+    @abstractmethod
     def places(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Latitude and longitude (n_valid,) of the centres of the valid cells, in degrees north and east."""
-        raise NotImplementedError
 
-    @cached_property
+    @property
+    @abstractmethod
     def _areas(self) -> NDArray[np.float64]:
         """Areas (n_valid,) of the valid cells in any unit."""
-        raise NotImplementedError
 
     @cached_property
     def area_weights(self) -> NDArray[np.float64]:
         """Areas (n_valid,) of the valid cells on the sphere, scaled to mean 1 over the valid cells."""
         return frozen(self._areas / self._areas.mean())
 
+    @abstractmethod
     def _with_mask(self, mask: NDArray[np.bool_]) -> Self:
-        raise NotImplementedError
+        """Return the grid with another mask."""
 
     def restricted(self, keep: ArrayLike) -> Self:
         """Return the grid with a part of its valid cells.
@@ -220,12 +222,13 @@ class Cells:
         coords = {str(name): c for name, c in v.coords.items() if dim not in c.dims and name not in own}
         return v.transpose(..., dim), coords
 
+    @abstractmethod
     def _labelled_vector(self, m: xr.DataArray) -> xr.DataArray:
-        raise NotImplementedError
+        """Return the vectors of labelled maps."""
 
+    @abstractmethod
     def _map_coordinates(self) -> dict[str, Any]:
         """Return the coordinates of a labelled map."""
-        raise NotImplementedError
 
     def cell_coordinates(self) -> dict[str, Any]:
         """Return the coordinates of labelled vectors: lat and lon (cell), in degrees, with CF attributes."""

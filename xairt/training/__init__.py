@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from xairt.training.adversarial import Attack, pgd, pgd_perturbation
     from xairt.training.callbacks import early_stopping, step_decay, stop_at_loss
     from xairt.training.classifier import TrainFullyConnectedNN
+    from xairt.training.history import History
     from xairt.training.linear import TrainLR
-    from xairt.training.loop import History, fit
+    from xairt.training.loop import fit
     from xairt.training.losses import class_loss
     from xairt.training.samples import class_weights
     from xairt.training.splits import Split, blocked, gap_of, shuffled
 
 _MODULES = {
     "Attack": "adversarial",
-    "History": "loop",
+    "History": "history",
     "Split": "splits",
     "TrainFullyConnectedNN": "classifier",
     "TrainLR": "linear",

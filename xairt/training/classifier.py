@@ -14,7 +14,8 @@ from xairt.errors import DataError, ModelError
 from xairt.metrics.classification import classification_scores
 from xairt.models.architectures import GAIKWAD_LAYERS, dense_network
 from xairt.models.dense import DenseLayer, dense_layers
-from xairt.training.loop import Callback, History, Loss, Schedule, fit
+from xairt.training.history import History
+from xairt.training.loop import Callback, Loss, Schedule, fit
 from xairt.training.samples import (
     ClassWeight,
     checked_split,

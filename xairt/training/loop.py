@@ -6,7 +6,6 @@ networks and batches of climate studies; here Python is entered once per epoch.
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import signal
@@ -14,18 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
-from xairt.data.files import atomic_write
 from xairt.errors import DataError, DivergedError, ModelError
-from xairt.models.saving import save_model
 from xairt.progress import bar
+from xairt.training.history import Best, History, history_of
 
 SGD_LEARNING_RATE = 0.02
 VALIDATION_BATCH = 1024
@@ -37,58 +33,6 @@ Metrics = Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]
 Perturb = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class History:
-    """What a training recorded after each epoch.
-
-    Parameters
-    ----------
-    columns : dict of str to numpy.ndarray
-        ``epoch`` (from 1), ``loss`` and metrics (mean over the epoch's samples, while the weights change),
-        ``val_loss`` and ``val_`` metrics (at the epoch's end, where validation data were given),
-        ``learning_rate`` (where a schedule was given), ``seconds``; (epochs,) each.
-    interrupted : bool
-        Whether the user stopped the training (Ctrl-C); the model then holds the weights of the last epoch, or
-        of the best one if that was to be kept.
-    best_epoch : int or None
-        Epoch of the smallest validation loss, the first of equal ones, where it was asked for
-        (``keep_best`` or ``checkpoint``).
-    """
-
-    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
-    interrupted: bool = False
-    best_epoch: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.columns["epoch"])
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.columns[name]
-
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write one line per epoch, atomically.
-
-        Parameters
-        ----------
-        path : file to write or replace
-
-        Returns
-        -------
-        pathlib.Path
-
-        Raises
-        ------
-        DataError
-            If the file cannot be written.
-        """
-        target = Path(path)
-        with atomic_write(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(self.columns)
-            writer.writerows(zip(*(column.tolist() for column in self.columns.values()), strict=True))
-        return target
 
 
 def fit(
@@ -183,33 +127,49 @@ def fit(
     for name, value, lowest in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
         if value < lowest:
             raise DataError(f"{name}={value}: out of range; give a whole number from {lowest}")
-    best = _Best(model, keep_best, checkpoint, validated=validation is not None)
+    best = Best(model, keep_best, checkpoint, validated=validation is not None)
     trainer = _Trainer(model, optimizer, loss, batch_size, seed, dict(metrics or {}), schedule, perturb)
     training_data = _tensors(model, x, y, "x")
     if sample_weight is not None:
         training_data += (trainer.weights(sample_weight, *training_data),)
     validation_data = None if validation is None else _tensors(model, *validation, "validation x")
+    records, interrupted = _epochs(
+        trainer, range(1, epochs + 1), training_data, validation_data, best, callback, progress
+    )
+    return history_of(records, trainer.columns(validation is not None), interrupted, best.epoch)
+
+
+def _epochs(
+    trainer: _Trainer,
+    epochs: range,
+    training: tuple[tf.Tensor, ...],
+    validation: tuple[tf.Tensor, ...] | None,
+    best: Best,
+    callback: Callback | None,
+    progress: bool,
+) -> tuple[list[dict[str, float]], bool]:
+    """Train until the epochs, the callback or the user end it; return the records, and whether it was the user."""
     records: list[dict[str, float]] = []
     interrupted = False
     try:
         with (
             _interrupt_at_epoch_end() as pressed,
-            bar(epochs, "training", progress) as advance,
+            bar(len(epochs), "training", progress) as advance,
         ):
-            for epoch in range(1, epochs + 1):
-                records.append(trainer.epoch(epoch, training_data, validation_data))
+            for epoch in epochs:
+                records.append(trainer.epoch(epoch, training, validation))
                 best.see(records[-1])
-                advance(_note(records[-1], len(training_data[0])))
+                advance(_note(records[-1], len(training[0])))
                 if callback is not None and callback(epoch, dict(records[-1])):
                     break
                 if pressed.is_set():
                     raise KeyboardInterrupt
     except KeyboardInterrupt:
         interrupted = True
-        _log.warning("training interrupted after %d of %d epochs", len(records), epochs)
+        _log.warning("training interrupted after %d of %d epochs", len(records), len(epochs))
     finally:
         best.restore()
-    return _history(records, trainer.columns(validation is not None), interrupted, best.epoch)
+    return records, interrupted
 
 
 class _Trainer:
@@ -327,45 +287,6 @@ class _Trainer:
         return self._values(False, *batch)
 
 
-class _Best:
-    """The epoch of the smallest validation loss and its weights."""
-
-    def __init__(
-        self,
-        model: tf.keras.Model,
-        keep: bool,
-        checkpoint: str | os.PathLike[str] | None,
-        validated: bool,
-    ) -> None:
-        self.epoch: int | None = None
-        self._model, self._keep, self._checkpoint = model, keep, checkpoint
-        self._loss = np.inf
-        self._weights: list[NDArray[Any]] | None = None
-        asked = "keep_best" if keep else "checkpoint"
-        self._wanted = keep or checkpoint is not None
-        if self._wanted and not validated:
-            raise DataError(f"{asked}: no validation data to judge by; give validation=(x, y)")
-        if checkpoint is not None and Path(checkpoint).suffix != ".h5":
-            raise DataError(
-                f"checkpoint {os.fspath(checkpoint)}: no Keras HDF5 file; let its name end in .h5"
-            )
-
-    def see(self, record: dict[str, float]) -> None:
-        """Keep the weights if the epoch is better than all before."""
-        if not self._wanted or record["val_loss"] >= self._loss:
-            return
-        self.epoch, self._loss = int(record["epoch"]), record["val_loss"]
-        if self._keep:
-            self._weights = self._model.get_weights()
-        if self._checkpoint is not None:
-            save_model(self._model, self._checkpoint)
-
-    def restore(self) -> None:
-        """Give the model its best weights, where they were to be kept."""
-        if self._weights is not None:
-            self._model.set_weights(self._weights)
-
-
 def _require_converging(loss: float, name: str, epoch: int) -> None:
     if not np.isfinite(loss):
         raise DivergedError(
@@ -471,14 +392,6 @@ def _require_finite(array: NDArray[Any], name: str) -> None:
 
 def _note(record: dict[str, float], samples: int) -> str:
     return f"loss {record['loss']:.4g}  {samples / record['seconds']:,.0f} samples/s"
-
-
-def _history(
-    records: list[dict[str, float]], names: list[str], interrupted: bool, best_epoch: int | None
-) -> History:
-    columns = {name: np.array([record[name] for record in records], dtype=np.float64) for name in names}
-    columns["epoch"] = columns["epoch"].astype(np.int64)
-    return History(columns, interrupted, best_epoch)
 
 
 @contextmanager

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from xairt.training import Attack
-    from xairt.training.loop import History, Perturb
+    from xairt.training.history import History
+    from xairt.training.loop import Perturb
 
 DATA, BACKGROUNDS, NETWORKS = "data.nc", "backgrounds.nc", "networks.csv"
 MODEL, HISTORY, ADVERSARIAL_HISTORY = "model.h5", "history.csv", "adversarial_history.csv"

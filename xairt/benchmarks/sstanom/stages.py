@@ -22,7 +22,7 @@ from xairt.runs import Case, CaseSettings, Explanation
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from xairt.training.loop import History
+    from xairt.training.history import History
 
 DATA, NETWORKS = "data.nc", "networks.csv"
 NETWORK, LINEAR = "network", "linear"
