@@ -100,3 +100,28 @@ def test_edge_is_the_sobel_magnitude():
     slopes = [np.stack([ndimage.sobel(p, axis, mode="mirror") for p in planes]) for axis in (0, 1)]
     want = np.moveaxis(np.hypot(*slopes).reshape(len(x), x.shape[-1], *x.shape[1:3]), 1, -1)
     np.testing.assert_allclose(attribute(model, x, "edge").attribution, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("direction", "axis"), [("x", 1), ("y", 0)])
+def test_edge_of_five_pixels_in_one_direction(direction, axis):
+    """Kernel written out: the smoothing of 1 4 6 4 1 across, and -1 -2 0 2 1 along the slope."""
+    model = networks.cnn()
+    x = networks.samples(model, 2)
+    kernel = np.array([1, 4, 6, 4, 1])[:, None] * np.array([-1, -2, 0, 2, 1])
+    kernel = kernel if axis == 1 else kernel.T
+    want = [
+        [ndimage.correlate(s[..., c], kernel, mode="mirror") for c in range(s.shape[-1])]
+        for s in x.astype(np.float64)
+    ]
+    want = np.moveaxis(np.abs(want), 1, -1)
+    got = attribute(model, x, "edge", size=5, direction=direction).attribution
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_edge_needs_more_rows_than_half_its_kernel():
+    low = tf.keras.Sequential([L.InputLayer((2, 9, 1)), L.Flatten(), L.Dense(1)])
+    attribute(low, np.ones((1, 2, 9, 1), np.float32), "edge")
+    with pytest.raises(
+        MethodError, match=r"edge: samples of shape \(2, 9, 1\) have no rows .* not more than 2"
+    ):
+        explainer(low, "edge", size=5)

@@ -226,6 +226,19 @@ def test_smoothgrad_is_the_mean_gradient_over_pairs_of_opposite_keyed_noise(scal
         np.testing.assert_allclose(out.attribution[i], want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [networks.mlp, networks.cnn])
+def test_smoothgrad_squared_is_the_mean_square_of_the_gradient(make):
+    model, seed, n = make(), 3, 5
+    x = networks.samples(model, 2)
+    shape = x.shape[1:]
+    out = attribute(model, x, "smoothgrad", target=1, augment_by_n=n, noise_scale=0.5, square=True, seed=seed)
+    for i, sample in enumerate(x):
+        drawn = keyed_noise(seed, i, -(-n // 2), shape)
+        copies = sample + 0.5 * np.stack([drawn, -drawn], axis=1).reshape(-1, *shape)[:n]
+        slopes = attribute(model, copies, "gradient", target=1).attribution
+        np.testing.assert_allclose(out.attribution[i], (slopes**2).mean("sample"), rtol=1e-4, atol=1e-7)
+
+
 def test_smoothgrad_without_noise_is_the_gradient():
     model = networks.cnn()
     x = networks.samples(model)

@@ -258,6 +258,10 @@ def test_reductions_of_channels():
     values = np.array([[[[1.0, -3.0, 2.0], [0.0, 0.0, 0.0], [-2.0, -2.0, -2.0]]]])
     np.testing.assert_array_equal(saliency_plane(values), [[[6.0, 0.0, 6.0]]])
     np.testing.assert_array_equal(saliency_plane(values, "maximum"), [[[3.0, 0.0, 2.0]]])
+    both = np.concatenate([values, 7 * values + 2, np.ones_like(values)])  # each image has a scale of its own
+    np.testing.assert_allclose(
+        saliency_plane(both, "min_max"), [[[1.0, 0.6, 0.2]], [[1.0, 0.6, 0.2]], [[0.0, 0.0, 0.0]]]
+    )
 
 
 def test_heat_map_is_the_darkness_of_the_drawn_map():

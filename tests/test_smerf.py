@@ -385,6 +385,7 @@ def test_the_published_reduction_depends_on_the_method():
     assert reduction_of("published", "lrp.epsilon(epsilon=1)") == "heat_map"
     assert reduction_of("published", "deep_taylor.bounded(low=0, high=1)") == "heat_map"
     assert reduction_of("published", "smoothgrad(noise_scale=0.1)") == "maximum"
+    assert reduction_of("published", "shap.deep") == "min_max"
     assert reduction_of("absolute_sum", "smoothgrad") == "absolute_sum"
 
 

@@ -40,6 +40,9 @@ class SmoothGradParameters(Parameters):
     noise_scale: float = Field(
         1.0, ge=0, allow_inf_nan=False, description="standard deviation of the noise, in units of x"
     )
+    square: bool = Field(
+        False, description="whether the mean is of squared gradients (Hooker et al. 2019, arXiv:1806.10758)"
+    )
 
 
 def gradient(setting: Setting, parameters: Parameters) -> BlockMethod:
@@ -96,6 +99,7 @@ def mean_gradient(
     indices: tf.Tensor,
     cuts: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
     weights: np.ndarray,
+    of: Callable[[tuple[tf.Tensor, ...]], tuple[tf.Tensor, ...]] = tuple,
 ) -> tuple[tf.Tensor, ...]:
     """Return weighted sums of the gradient behind the network's affine front over many points per sample.
 
@@ -110,11 +114,14 @@ def mean_gradient(
         (b, c * points of a group, ...).
     weights : numpy.ndarray
         Weight of every point (groups, points of a group).
+    of : callable
+        From the gradients (b * points, ...), samples first, to what is summed; by default themselves.
 
     Returns
     -------
     tuple of tf.Tensor
-        One (b, ...) for each tensor where the front ends; see `to_input` for the way to the input.
+        One (b, ...) for each tensor where the front ends, or that `of` gives; see `to_input` for the way to the
+        input.
     """
     n_samples = indices.shape[0]
     groups, size = weights.shape
@@ -123,14 +130,18 @@ def mean_gradient(
     parts = tf.constant(weighted.reshape(len(table), -1), setting.dtype)
     numbers = tf.constant(np.maximum(table, 0))
     repeated = tf.repeat(indices, parts.shape[1])
-    shapes = tf.nest.map_structure(lambda v: v.shape[2:], cuts(numbers[0]))
-    total = tuple(tf.zeros((n_samples, *shape), setting.dtype) for shape in shapes)
+    alike = of(_rows(cuts(numbers[0])))  # of the shapes alone, which TensorFlow leaves uncomputed
+    total = tuple(tf.zeros((n_samples, *v.shape[1:]), setting.dtype) for v in alike)
     for k in tf.range(len(table)):
-        rows = tuple(tf.reshape(v, (-1, *v.shape[2:])) for v in cuts(numbers[k]))
-        slopes = slopes_behind(setting, rows, repeated)
+        slopes = of(slopes_behind(setting, _rows(cuts(numbers[k])), repeated))
         by_sample = (tf.reshape(s, (n_samples, -1, *s.shape[1:])) for s in slopes)
         total = tuple(t + weighted_sum(parts[k], s) for t, s in zip(total, by_sample, strict=True))
     return total
+
+
+def _rows(cut: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    """Return tensors (b, points, ...) as (b * points, ...)."""
+    return tuple(tf.reshape(v, (-1, *v.shape[2:])) for v in cut)
 
 
 def slopes_behind(setting: Setting, cut: tuple[tf.Tensor, ...], indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -191,7 +202,7 @@ def _repeated(block: Block) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def smoothgrad(setting: Setting, parameters: SmoothGradParameters) -> BlockMethod:
-    """Mean gradient over noisy copies of a sample (Smilkov et al. 2017, arXiv 1706.03825, eq. 1).
+    """Mean gradient, or squared gradient, over noisy copies of a sample (Smilkov et al. 2017, arXiv 1706.03825, eq. 1).
 
     Copies come in pairs of opposite noise: each is normal as it should be, and the pair's mean is closer to
     the expectation. The affine front of the network is computed once per pair.
@@ -209,8 +220,13 @@ def smoothgrad(setting: Setting, parameters: SmoothGradParameters) -> BlockMetho
             moved = front(tf.reshape(deviations, (-1, *shape)))
             return tuple(_pairs(v, scale * (m - o)) for v, m, o in zip(at_x, moved, origin, strict=True))
 
-        slopes = mean_gradient(setting, block.indices, cuts, weights)
-        return Explained(to_input(setting, block.x, slopes))
+        def squared(slopes):
+            places = tf.repeat(block.x, slopes[0].shape[0] // block.x.shape[0], axis=0)
+            return (to_input(setting, places, slopes) ** 2,)
+
+        if parameters.square:
+            return Explained(*mean_gradient(setting, block.indices, cuts, weights, squared))
+        return Explained(to_input(setting, block.x, mean_gradient(setting, block.indices, cuts, weights)))
 
     return explain
 

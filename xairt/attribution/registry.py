@@ -232,7 +232,7 @@ METHODS: dict[str, Method] = {
         ),
         Method("lime", lime.LimeParameters, None, RIBEIRO, baseline=True),
         Method("random", Parameters, controls.random, ADEBAYO, noise=lambda p, shape: shape),
-        Method("edge", Parameters, controls.edge, ADEBAYO, signed=False),
+        Method("edge", controls.EdgeParameters, controls.edge, ADEBAYO, signed=False),
         Method("input", Parameters, controls.input_itself, ADEBAYO),
     )
 }

@@ -16,10 +16,11 @@ from xairt.metrics.samples import blocks_of_samples, labelled_samples, per_sampl
 if TYPE_CHECKING:
     import xarray as xr
 
-Reduction = Literal["absolute_sum", "maximum", "heat_map"]
+Reduction = Literal["absolute_sum", "maximum", "heat_map", "min_max"]
 """How the channels of an attribution become one plane, see `saliency_plane`."""
 
 IMAGE_DIMS = ("y", "x", "channel")
+IMAGE_AXES = (1, 2, 3)
 ROLES = ("primary", "secondary")
 """Objects that the network should use for an image, and those that it should leave aside."""
 
@@ -40,11 +41,12 @@ def saliency_plane(attribution: ArrayLike, reduction: Reduction = "absolute_sum"
     ----------
     attribution : (samples, y, x, channel)
         Finite, signed or not, in the unit of the network's output.
-    reduction : {"absolute_sum", "maximum", "heat_map"}
-        The sum or the largest of the channels' magnitudes, or the darkness of a picture of the map: signed sum
-        over the channels, divided by its largest magnitude in the image, in 256 levels of the colour map "seismic"
-        of matplotlib, and 1 minus the mean of red, green and blue. The darkness ranks blue (negative) and red
-        (positive) of one strength almost alike, and has no unit.
+    reduction : {"absolute_sum", "maximum", "heat_map", "min_max"}
+        "absolute_sum" and "maximum": the sum or the largest of the channels' magnitudes. "heat_map": the darkness
+        of a picture of the map: signed sum over the channels, divided by its largest magnitude in the image, in
+        256 levels of the colour map "seismic" of matplotlib, and 1 minus the mean of red, green and blue; it ranks
+        blue (negative) and red (positive) of one strength almost alike, and has no unit. "min_max": signed values,
+        scaled so that those of an image lie from 0 to 1, the largest of the channels: negative ones rank lowest.
 
     Returns
     -------
@@ -58,8 +60,8 @@ def saliency_plane(attribution: ArrayLike, reduction: Reduction = "absolute_sum"
 
     References
     ----------
-    Kim, Plumb and Talwalkar (2022), arXiv:2105.06506. Their program takes "heat_map" for relevance and the
-    channel maximum of pictures for maps of magnitudes.
+    Kim, Plumb and Talwalkar (2022), arXiv:2105.06506. Their program takes "heat_map" for relevance, the
+    channel maximum of pictures for maps of magnitudes, and scaled values for SHAP.
 
     Examples
     --------
@@ -73,6 +75,10 @@ def saliency_plane(attribution: ArrayLike, reduction: Reduction = "absolute_sum"
     values = _finite(attribution, "attribution", IMAGE_DIMS)
     if reduction == "heat_map":
         return _darkness(values.sum(axis=-1))
+    if reduction == "min_max":
+        lowest = values.min(axis=IMAGE_AXES, keepdims=True)
+        span = values.max(axis=IMAGE_AXES, keepdims=True) - lowest
+        return ((values - lowest) / np.where(span > 0, span, 1.0)).max(axis=-1)
     magnitude = np.abs(values)
     return magnitude.sum(axis=-1) if reduction == "absolute_sum" else magnitude.max(axis=-1)
 

@@ -66,12 +66,17 @@ def _flat_preset(p: Parameters) -> dict[str, Any]:
     return _preset(p)
 
 
+def _smoothgrad(p: Parameters) -> dict[str, Any]:
+    squared = {"postprocess": "square"} if p.square else {}
+    return {"augment_by_n": p.augment_by_n, "noise_scale": p.noise_scale} | squared
+
+
 ANALYZERS: dict[str, tuple[str, Translation]] = {
     "gradient": ("gradient", _none),
     "saliency": ("gradient", lambda p: {"postprocess": "abs"}),
     "input_t_gradient": ("input_t_gradient", _none),
     "integrated_gradients": ("integrated_gradients", lambda p: {"steps": p.steps}),
-    "smoothgrad": ("smoothgrad", lambda p: {"augment_by_n": p.augment_by_n, "noise_scale": p.noise_scale}),
+    "smoothgrad": ("smoothgrad", _smoothgrad),
     "input": ("input", _none),
     "random": ("random", _none),
     "deconvnet": ("deconvnet", _none),

@@ -18,7 +18,6 @@ from xairt import metrics
 from xairt.benchmarks.smerf.images import Images, objects_added
 from xairt.benchmarks.smerf.placing import SIDE
 from xairt.benchmarks.smerf.rules import OBJECTS, Setting, setting_of
-from xairt.benchmarks.smerf.settings import CONTROLS
 from xairt.benchmarks.smerf.stages import DATA, MODEL, NETWORKS, explain, look_of
 from xairt.benchmarks.sstanom.scoring import statistics
 from xairt.data.files import atomic_write, read_array, read_dataset, write_dataset
@@ -34,8 +33,20 @@ if TYPE_CHECKING:
 SAMPLE_SCORES, BUCKET_SCORES, ADDED = "sample_scores.nc", "bucket_scores.csv", "objects_added.nc"
 METRICS = ("iou", "iou_single", "afl", "mafl")
 
-_MAGNITUDES = ("gradient", "saliency", "smoothgrad", "deconvnet", "guided_backprop", "grad_cam", *CONTROLS)
-"""Methods whose maps the published program draws as magnitudes; the others it draws as heat maps."""
+_MAGNITUDES = (
+    "gradient",
+    "saliency",
+    "smoothgrad",
+    "deconvnet",
+    "guided_backprop",
+    "grad_cam",
+    "random",
+    "edge",
+    "input",
+)
+"""Methods whose maps the published program draws as magnitudes; SHAP it scales, the others it draws as heat maps."""
+
+_SCALED = ("shap.deep", "shap.gradient", "shap.kernel")
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +111,8 @@ def reduction_of(reduction: str, method: str) -> Reduction:
 
     if reduction != "published":
         return reduction
-    return "maximum" if resolve(method).method.name in _MAGNITUDES else "heat_map"
+    name = resolve(method).method.name
+    return "maximum" if name in _MAGNITUDES else "min_max" if name in _SCALED else "heat_map"
 
 
 def image_scores(

@@ -20,11 +20,11 @@ PLAIN, ADVERSARIAL = "plain", "adversarial"
 SIMPLE_REASONING = ("simple-fr", "simple-nr")
 """Settings whose label follows from one object, whatever else there is."""
 
-CONTROLS = ("random", "edge", "input")
+CONTROLS = ("random", "edge(size=5, direction='x')", "input")
 
 METHODS = (
     "gradient",
-    "smoothgrad(augment_by_n=64, noise_scale=0.1)",
+    "smoothgrad(augment_by_n=64, noise_scale=0.1, square=True)",
     "deconvnet",
     "guided_backprop",
     "deep_taylor.bounded(low=0, high=1)",
@@ -138,10 +138,10 @@ class SMERFSettings(RunConfig):
         METHODS,
         description="methods, with parameters where not the defaults, as of xairt.explainer",
     )
-    reduction: Literal["absolute_sum", "maximum", "heat_map", "published"] = option(
+    reduction: Literal["absolute_sum", "maximum", "heat_map", "min_max", "published"] = option(
         "score",
         "absolute_sum",
-        description="of channels to one plane; published: heat_map for relevance, maximum for other methods",
+        description="of channels to one plane; published: heat_map for relevance, min_max for SHAP, else maximum",
     )
     blur: int = option("score", 7, description="side of the box blur before scoring, pixels, odd", ge=1)
     minimum_accuracy: float | None = option(
