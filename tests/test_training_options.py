@@ -10,6 +10,7 @@ import xairt
 from xairt import training
 from xairt.errors import DataError, DivergedError
 from xairt.models.architectures import dense_network
+from xairt.training import memory
 
 RNG = np.random.default_rng(1)
 X = RNG.standard_normal((60, 4)).astype(np.float32)
@@ -271,3 +272,31 @@ def test_infinite_validation_loss_is_divergence():
 def test_bad_schedules_and_callbacks_are_refused(make, reason):
     with pytest.raises(DataError, match=reason):
         make()
+
+
+def test_an_aligned_array_is_trained_with_where_it_is():
+    own = memory.empty(X.shape)
+    own[:] = X
+    tensor = memory.tensor_of(own)
+    own[3, 2] = 7
+    assert tensor[3, 2] == 7
+    own[3, 2] = X[3, 2]
+    elsewhere = memory.empty((X.size + 1,))[1:].reshape(X.shape)  # 4 bytes off
+    elsewhere[:] = X
+    copy = memory.tensor_of(elsewhere)
+    elsewhere[3, 2] = 7
+    assert copy[3, 2] == X[3, 2]
+    for other in (own.astype(np.float64), own[:, ::-1], own[:0]):
+        np.testing.assert_array_equal(memory.tensor_of(other, tf.float32), other.astype(np.float32))
+    own.flags.writeable = False
+    np.testing.assert_array_equal(memory.tensor_of(own), X)
+
+
+def test_training_with_an_aligned_array_is_training():
+    losses = []
+    for x in (X, memory.empty(X.shape)):
+        x[:] = X
+        history = training.fit(softmax_network(), x, Y, epochs=3, loss=CROSS_ENTROPY)
+        losses.append(history["loss"])
+        np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(*losses)

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from xairt.errors import DataError, DivergedError, ModelError
 from xairt.progress import bar
 from xairt.training.history import Best, History, history_of
+from xairt.training.memory import tensor_of
 
 SGD_LEARNING_RATE = 0.02
 VALIDATION_BATCH = 1024
@@ -62,7 +63,7 @@ def fit(
     model : tensorflow.keras.Model
         Compiled or not.
     x : (samples, ...)
-        Finite inputs.
+        Finite inputs. Memory holds them once more, but for arrays made by `xairt.training.memory.empty`.
     y : (samples, ...)
         Finite targets in the shape of the model's output; (samples,) does for an output of (samples, 1), and
         class numbers for a sparse loss.
@@ -351,7 +352,7 @@ def _tensors(model: tf.keras.Model, x: ArrayLike, y: ArrayLike, name: str) -> tu
     output_shape = model(tf.constant(inputs[:1], dtype), training=False).shape.as_list()
     targets = _fitting_targets(targets, output_shape[1:], target_name)
     target_dtype = dtype if targets.dtype.kind == "f" else None
-    return tf.constant(inputs, dtype), tf.constant(targets, target_dtype)
+    return tensor_of(inputs, dtype), tf.constant(targets, target_dtype)
 
 
 def _require_single_input(model: tf.keras.Model, inputs: NDArray[Any], name: str) -> None:

@@ -172,8 +172,10 @@ def training_images(config: CaseSettings) -> tuple[Labelled, Labelled]:
 
 
 def _room(counts: NDArray[np.integer]) -> Labelled:
+    from xairt.training import memory
+
     n = int(counts.sum())
-    return Labelled(np.empty((n, SIDE, SIDE, 3), np.float32), np.empty(n, np.int64), np.empty(n, np.int16))
+    return Labelled(memory.empty((n, SIDE, SIDE, 3)), np.empty(n, np.int64), np.empty(n, np.int16))
 
 
 def network_of(config: CaseSettings) -> tf.keras.Model:
