@@ -48,6 +48,16 @@ def test_curves_have_their_points_and_ranges():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "100"]
 
 
+def test_curves_have_whole_numbers_or_words_on_the_axis():
+    line = {"r": Curve(np.arange(-2, 4), np.arange(6.0))}
+    ax = curves({"a": line}, xlabel="lag", ylabel="r").axes[0]
+    assert all(tick == round(tick) for tick in ax.get_xticks())
+    halves = curves({"a": {"r": Curve(np.array([0.5, 1.5]), np.ones(2))}}, xlabel="w", ylabel="r").axes[0]
+    assert any(tick != round(tick) for tick in halves.get_xticks())
+    named = curves({"a": {"r": Curve(np.arange(2), np.ones(2))}}, xlabel="x", ylabel="r", names=["none", "A"])
+    assert [label.get_text() for label in named.axes[0].get_xticklabels()] == ["none", "A"]
+
+
 def test_violins_stand_by_category_and_series_with_median_and_percentiles():
     values = np.append(np.arange(101.0), np.nan)
     panels = {

@@ -100,6 +100,7 @@ def curves(
     ylabel: str,
     logarithmic: bool = False,
     dashed: Sequence[str] = (),
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """Draw how values change along x, with their range as a bar.
 
@@ -113,16 +114,21 @@ def curves(
         Whether x is drawn on a logarithmic axis.
     dashed : sequence of str
         Names of lines to set apart.
+    names : sequence of str, optional
+        Words for the values of x 0, 1, 2 ... in place of numbers.
 
     Returns
     -------
     matplotlib.figure.Figure
+        Whole numbers alone on the x axis where all values of x are whole.
 
     Raises
     ------
     DataError
         If there is no line.
     """
+    from matplotlib.ticker import MaxNLocator
+
     found = [curve for lines in panels.values() for curve in lines.values()]
     if not found:
         raise DataError("curves: nothing to draw; give one line or more")
@@ -132,6 +138,10 @@ def curves(
         _draw_curves(ax, lines, dashed, logarithmic)
         if logarithmic:
             _logarithmic(ax, places)
+        elif names is not None:
+            ax.set_xticks(range(len(names)), names)
+        elif (places == np.round(places)).all():
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.axhline(0, color="0.7", linewidth=0.6, zorder=0)
         ax.set_ylabel(ylabel, fontsize=LABEL_SIZE)
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=LABEL_SIZE, frameon=False)

@@ -189,7 +189,10 @@ def bars(
         ax.set_xlim(-0.6, len(categories) - 0.4)
         ax.set_ylim(0, top)
         ax.set_ylabel(ylabel, fontsize=LABEL_SIZE)
-    axes[0].legend(fontsize=TICK_SIZE, frameon=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper right", ncol=len(colours), fontsize=TICK_SIZE, frameon=False
+    )
     return figure
 
 
@@ -259,8 +262,8 @@ def added_curves(case: Case) -> Figure:
             for name in OBJECTS
             if share.sel(object=name).notnull().any()
         }
-    added = ", ".join(f"{k} {name}" for k, name in enumerate(found["step"].values))
-    return curves(panels, xlabel=f"last object added: {added}", ylabel="AFL, mean and sd")
+    added = [str(name) for name in found["step"].values]
+    return curves(panels, xlabel="last object added", ylabel="AFL, mean and sd", names=added)
 
 
 def position_rows(case: Case, position: int) -> list[int]:
