@@ -256,7 +256,7 @@ def localisation_scores(
         As `focus_level`.
     primary, secondary : (samples, objects) booleans
         Which objects the network should use for an image, and which it should not.
-    reduction : {"absolute_sum", "maximum", "heat_map"}
+    reduction : {"absolute_sum", "maximum", "heat_map", "min_max"}
         See `saliency_plane`.
     size : int
         Side of the blur, see `blurred`.
