@@ -218,6 +218,22 @@ def test_every_image_is_that_of_a_naive_program(background):
                 assert tuple(box) == boxes.get(name, (-1, -1, -1, -1))
 
 
+@pytest.mark.parametrize("ink", [0, 255])
+def test_characters_are_blended_to_the_nearest_level(ink):
+    levels = np.arange(256)
+    pictures = np.empty((256, 64, 64, 3), np.float32)
+    pictures[...] = levels[:, None, None, None] / np.float32(255)
+    features, places = np.tile((0, 1, 0), (256, 1)), np.full((256, 3, 2), 20)
+    drawing.paint_objects(pictures, features, places, ink=ink / 255)
+    opacity, (row, column) = drawing.glyph(1)
+    over = np.zeros((64, 64), int)
+    over[20 + row :, 20 + column :][: opacity.shape[0], : opacity.shape[1]] = opacity
+    assert len(np.unique(over)) > 40
+    wanted = (levels[:, None, None] * (255 - over) + ink * over + 127) // 255
+    wanted = np.repeat(wanted[..., None], 3, axis=-1).astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(pictures, wanted)
+
+
 def test_images_whose_first_attempts_all_fail_go_on():
     features = np.tile(Features(1, 1, 2), (3000, 1))
     keys = placing.image_keys(0, "test", features, np.arange(3000))

@@ -1,4 +1,4 @@
-"""Backgrounds, and objects drawn on them: levels from 0 to 255."""
+"""Backgrounds, and objects drawn on them: brightness as levels from 0 to 255 divided by 255."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ BRIGHTNESS = 0.7
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Files of a folder of natural images that are read."""
 
-_BLACK, _WHITE = 0, 255
+_FULL = np.float32(255)
+_CHANNELS = 3
+_VALUES = SIDE * SIDE * _CHANNELS
+_WORD, _BITS = np.dtype("<u8"), np.dtype("<u2")
+_NOISE_AT_ONCE = 4  # images that stay in the cache
 _PHOTOGRAPH_TILE = 213
 
 
@@ -70,7 +74,7 @@ def glyph(character: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     font_file = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     font = ImageFont.truetype(font_file, CHARACTER_PIXELS, layout_engine=ImageFont.Layout.BASIC)
     canvas = Image.new("L", (SIDE, SIDE))
-    ImageDraw.Draw(canvas).text((0, 0), CHARACTERS[character - 1], fill=_WHITE, font=font)
+    ImageDraw.Draw(canvas).text((0, 0), CHARACTERS[character - 1], fill=255, font=font)
     opacity = np.array(canvas)
     rows, columns = np.flatnonzero(opacity.any(axis=1)), np.flatnonzero(opacity.any(axis=0))
     ink = opacity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -114,34 +118,34 @@ class Canvas:
     ----------
     background : {"black", "white", "noise", "natural"}
     natural : numpy.ndarray, optional
-        (images, 64, 64, 3) uint8, where the background is "natural".
+        (images, 64, 64, 3) float32 in [0, 1], where the background is "natural".
     """
 
     background: str
-    natural: NDArray[np.uint8] | None = None
+    natural: NDArray[np.float32] | None = None
 
     @property
-    def ink(self) -> int:
-        """Level of the objects: 255, but 0 on white, where white ones could not be seen."""
-        return _BLACK if self.background == "white" else _WHITE
+    def ink(self) -> float:
+        """Brightness of the objects: 1, but 0 on white, where white ones could not be seen."""
+        return 0.0 if self.background == "white" else 1.0
 
-    def paint(self, levels: NDArray[np.uint8], words: NDArray[np.uint64]) -> None:
+    def paint(self, pictures: NDArray[np.float32], words: NDArray[np.uint64]) -> None:
         """Overwrite images with the background.
 
         Parameters
         ----------
-        levels : (n, 64, 64, 3) uint8
+        pictures : (n, 64, 64, 3) float32, C order
         words : (n, at least 4) uint64
             The beginning of each image's stream. Noise is made by SFC64 with them as its state; the first one
             chooses the natural image.
         """
         if self.background == "noise":
-            _paint_noise(levels, words[:, :STATE_WORDS])
+            _paint_noise(pictures, words[:, :STATE_WORDS])
         elif self.background == "natural":
             chosen = uniform_below(words[:, 0], len(self.natural))
-            np.take(self.natural, chosen, axis=0, out=levels, mode="clip")
+            np.take(self.natural, chosen, axis=0, out=pictures, mode="clip")
         else:
-            levels[...] = _WHITE if self.background == "white" else _BLACK
+            pictures.fill(1 if self.background == "white" else 0)
 
 
 def canvas_of(background: str, folder: str | os.PathLike[str] | None = None) -> Canvas:
@@ -164,7 +168,7 @@ def canvas_of(background: str, folder: str | os.PathLike[str] | None = None) -> 
             f"give {', '.join(BACKGROUNDS)}{suggest(background, BACKGROUNDS)}"
         )
     if background == "natural":
-        return Canvas(background, natural_images(folder))
+        return Canvas(background, natural_images(folder) / _FULL)
     if folder is not None:
         raise DataError(
             f"background '{background}' reads no folder; leave it out, or give background='natural'"
@@ -173,24 +177,24 @@ def canvas_of(background: str, folder: str | os.PathLike[str] | None = None) -> 
 
 
 def paint_objects(
-    levels: NDArray[np.uint8],
+    pictures: NDArray[np.float32],
     features: NDArray[np.integer],
     places: NDArray[np.integer],
     *,
-    ink: int = _WHITE,
+    ink: float = 1.0,
     tight_boxes: bool = True,
 ) -> NDArray[np.int16]:
     """Draw objects, and return their boxes.
 
     Parameters
     ----------
-    levels : (n, 64, 64, 3) uint8
-        Is drawn on.
+    pictures : (n, 64, 64, 3) float32, C order
+        Is drawn on; levels from 0 to 255 divided by 255.
     features : (n, 3), whole numbers
     places : (n, 3, 2), whole numbers
         Rows and columns, see `xairt.benchmarks.smerf.placing.place`.
-    ink : int
-        Level of the objects.
+    ink : float
+        Brightness of the objects, 0 or 1.
     tight_boxes : bool
         Whether the box of a character is its ink, or begins at its origin, a few blank rows above, as
         published.
@@ -200,46 +204,70 @@ def paint_objects(
     numpy.ndarray
         (n, 3, 4) int16 of objects by (row0, row1, col0, col1), half open; -1 where an object is absent.
     """
-    boxes = np.full((len(levels), len(OBJECTS), 4), -1, dtype=np.int16)
+    boxes = np.full((len(pictures), len(OBJECTS), 4), -1, dtype=np.int16)
     for index, side in ((PATCH, PATCH_SIDE), (SWITCH, SWITCH_SIDE)):
         rows = np.flatnonzero(features[:, index])
         corner = places[rows, index]
-        windows = sliding_window_view(levels, (side, side), axis=(1, 2), writeable=True)
-        windows[rows, corner[:, 0], corner[:, 1]] = ink
+        windows, at = _windows(pictures, (side, side), rows, corner)
+        windows[at] = ink
         boxes[rows, index] = _box(corner, corner + side)
     for character in range(1, len(CHARACTERS) + 1):
         opacity, offset = glyph(character)
         rows = np.flatnonzero(features[:, CHARACTER] == character)
         origin = places[rows, CHARACTER]
         start = origin + np.array(offset, dtype=origin.dtype)
-        windows = sliding_window_view(levels, opacity.shape, axis=(1, 2), writeable=True)
-        at = (rows, start[:, 0], start[:, 1])
+        windows, at = _windows(pictures, opacity.shape, rows, start)
         windows[at] = _blended(windows[at], opacity, ink)
         boxes[rows, CHARACTER] = _box(start if tight_boxes else origin, start + opacity.shape)
     return boxes
+
+
+def _windows(
+    pictures: NDArray[np.float32],
+    shape: tuple[int, int],
+    rows: NDArray[np.integer],
+    corner: NDArray[np.integer],
+) -> tuple[NDArray[np.float32], tuple[NDArray[np.integer], ...]]:
+    """Return all windows of a shape, columns and channels on one axis, and the index of some of them."""
+    lines = pictures.reshape(len(pictures), SIDE, SIDE * _CHANNELS)
+    window = (shape[0], shape[1] * _CHANNELS)
+    windows = sliding_window_view(lines, window, axis=(1, 2), writeable=True)
+    return windows, (rows, corner[:, 0], corner[:, 1] * _CHANNELS)
 
 
 def _box(start: NDArray[np.integer], end: NDArray[np.integer]) -> NDArray[np.integer]:
     return np.stack([start[:, 0], end[:, 0], start[:, 1], end[:, 1]], axis=1)
 
 
-def _blended(below: NDArray[np.uint8], opacity: NDArray[np.uint8], ink: int) -> NDArray[np.uint8]:
-    """Return levels with ink of some opacity above, rounded; 16 bits hold the largest product."""
-    over = opacity.astype(np.uint16)
-    return ((below * (_WHITE - over) + ink * over + _WHITE // 2) // _WHITE).astype(np.uint8)
+def _blended(below: NDArray[np.float32], opacity: NDArray[np.uint8], ink: float) -> NDArray[np.float32]:
+    """Return windows with ink of some opacity above, rounded to whole levels.
+
+    A level lies 1/510 or more from the half where it would round the other way, rounding errors are 1e-4.
+    """
+    over = np.repeat(opacity, _CHANNELS, axis=1).astype(np.float32)
+    levels = below * (_FULL - over)
+    levels += np.float32(ink) * over
+    np.rint(levels, out=levels)
+    levels /= _FULL
+    return levels
 
 
-def _paint_noise(levels: NDArray[np.uint8], states: NDArray[np.uint64]) -> None:
+def _paint_noise(pictures: NDArray[np.float32], states: NDArray[np.uint64]) -> None:
     generator = np.random.SFC64(0)
     fresh = generator.state
     # The level is the integer part of 100 u / 2^16 of 16 bits u; float32 holds the product exactly.
-    scale, product = np.float32(NOISE_LEVELS / 2**16), np.empty(levels[0].size, np.float32)
-    for image, state in zip(levels, states, strict=True):
-        fresh["state"]["state"] = state
-        generator.state = fresh
-        bits = generator.random_raw(image.size // 4).astype("<u8", copy=False).view("<u2")
-        np.multiply(bits.astype(np.float32), scale, out=product)
-        image[...] = product.reshape(image.shape)
+    scale, room = np.float32(NOISE_LEVELS / 2**16), np.empty((_NOISE_AT_ONCE, _VALUES), np.float32)
+    flat = pictures.reshape(-1, _VALUES)
+    for start in range(0, len(flat), _NOISE_AT_ONCE):
+        part = flat[start : start + _NOISE_AT_ONCE]
+        levels = room[: len(part)]
+        for level, state in zip(levels, states[start:], strict=False):
+            fresh["state"]["state"] = state
+            generator.state = fresh
+            level[:] = generator.random_raw(_VALUES // 4).astype(_WORD, copy=False).view(_BITS)
+        levels *= scale
+        np.floor(levels, out=levels)
+        np.divide(levels, _FULL, out=part)
 
 
 def _photographs() -> Iterator[NDArray[np.uint8]]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 BLOCK_IMAGES = 256
 """Images that `image_blocks` gives at once."""
 
-_PAINTED_AT_ONCE = 128
 _N_CODES = 18
 
 
@@ -356,17 +355,8 @@ def _draw(
     """Draw the features shown, at the places of the whole ones, into pictures, and return the boxes."""
     words = random_words(keys, FIRST_WORDS)
     places = place(keys, whole, words)
-    room = np.empty((_PAINTED_AT_ONCE, SIDE, SIDE, 3), dtype=np.uint8)
-    boxes = []
-    for start in range(0, len(keys), _PAINTED_AT_ONCE):
-        rows = slice(start, start + _PAINTED_AT_ONCE)
-        levels = room[: len(keys[rows])]
-        canvas.paint(levels, words[rows])
-        boxes.append(
-            paint_objects(levels, shown[rows], places[rows], ink=canvas.ink, tight_boxes=tight_boxes)
-        )
-        np.divide(levels, np.float32(255), out=pictures[rows])
-    return np.concatenate(boxes)
+    canvas.paint(pictures, words)
+    return paint_objects(pictures, shown, places, ink=canvas.ink, tight_boxes=tight_boxes)
 
 
 def _images(

@@ -92,8 +92,10 @@ def random_words(keys: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
     """
     generator = np.random.Philox(key=0)
     fresh = generator.state
+    # A state of lists is set more than twice as fast as one of arrays.
+    fresh["buffer"], fresh["state"]["counter"] = fresh["buffer"].tolist(), fresh["state"]["counter"].tolist()
     words = np.empty((len(keys), count), dtype=np.uint64)
-    for row, key in zip(words, keys, strict=True):
+    for row, key in zip(words, keys.tolist(), strict=True):
         fresh["state"]["key"] = key
         # The same object for all is faster than one generator for each by a factor of four.
         generator.state = fresh
@@ -154,7 +156,8 @@ def _first_apart(
     """Return the first of the corners (n, attempts, 2) that is far from all others that are there, if any."""
     apart = np.ones(corners.shape[:2], dtype=bool)
     for present, at, squared in others:
-        apart &= ~present[:, None] | (((corners - at[:, None]) ** 2).sum(axis=-1) > squared)
+        square = (corners - at[:, None]) ** 2
+        apart &= ~present[:, None] | (square[..., 0] + square[..., 1] > squared)
     return corners[np.arange(len(corners)), apart.argmax(axis=1)], apart.any(axis=1)
 
 
