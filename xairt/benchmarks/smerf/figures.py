@@ -123,7 +123,14 @@ def score_bars(cases: Sequence[Case]) -> Figure:
         for metric, title in DRAWN_METRICS.items()
         for reasoning, rows in scores.groupby("reasoning", sort=False)
     }
-    return bars(panels, ROLE_COLOURS, columns=scores["reasoning"].nunique())
+    columns = scores["reasoning"].nunique()
+    figure = bars(panels, ROLE_COLOURS, columns=columns)
+    for start in range(0, len(panels), columns):  # simple beside complex on one scale
+        row = figure.axes[start : start + columns]
+        highest = max(ax.get_ylim()[1] for ax in row)
+        for ax in row:
+            ax.set_ylim(0, highest)
+    return figure
 
 
 def bucket_bars(case: Case) -> Figure:
@@ -138,8 +145,9 @@ def background_bars(cases: Sequence[Case]) -> Figure:
     """Draw the IOU of primary and secondary objects by method, a colour for each background."""
     scores = pooled_scores(cases)
     iou = scores[scores["metric"] == "iou"]
+    reasonings = " and ".join(scores["reasoning"].unique())
     panels = {
-        f"IOU, {role}": {
+        f"IOU, {role}, {reasonings} reasoning": {
             str(background): _bars(of_background)
             for background, of_background in iou[iou["role"] == role].groupby("background", sort=False)
         }

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
+from xairt.benchmarks.smerf.placing import SIDE
 from xairt.benchmarks.smerf.rules import SETTINGS, setting_of
 from xairt.errors import DataError
 from xairt.runs import MethodNames, RunConfig, Sweep
@@ -68,7 +69,8 @@ def _known_settings(names: tuple[str, ...]) -> tuple[str, ...]:
         try:
             setting_of(name)
         except DataError as error:
-            raise ValueError(f"{error}, or '{ALL}'") from None
+            alone = f"; '{ALL}' stands alone" if name == ALL else f" ('{ALL}': the seven published)"
+            raise ValueError(f"{error}{alone}") from None
     return names
 
 
@@ -143,7 +145,9 @@ class SMERFSettings(RunConfig):
         "absolute_sum",
         description="of channels to one plane; published: heat_map for relevance, min_max for SHAP, else maximum",
     )
-    blur: int = option("score", 7, description="side of the box blur before scoring, pixels, odd", ge=1)
+    blur: int = option(
+        "score", 7, description="side of the box blur before scoring, pixels, odd", ge=1, le=SIDE
+    )
     minimum_accuracy: float | None = option(
         "score",
         None,

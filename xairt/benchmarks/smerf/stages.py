@@ -112,8 +112,8 @@ def train(case: Case) -> None:
     from xairt.training import pgd, pgd_perturbation
 
     config = case.config
+    model = network_of(config)  # reads weights: what is wrong with them is told before images are made
     fitted, held_out = training_images(config)
-    model = network_of(config)
     _fitted(case, model, fitted, held_out, config.epochs).to_csv(case.write(HISTORY))
     rows = []
     if config.training == ADVERSARIAL:
