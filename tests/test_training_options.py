@@ -300,3 +300,102 @@ def test_training_with_an_aligned_array_is_training():
         losses.append(history["loss"])
         np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(*losses)
+
+
+# ------------------------------------------------------------- rates lowered on plateaus, fresh data
+
+
+@pytest.mark.parametrize("patience", [1, 2, 4])
+def test_plateau_decay_gives_the_rates_of_keras(patience):
+    losses = np.random.default_rng(4).uniform(size=40).round(1)
+    keras = tf.keras.callbacks.ReduceLROnPlateau("val_loss", 0.5, patience, min_delta=0, min_lr=0.02)
+    network = softmax_network()
+    network.compile(tf.keras.optimizers.legacy.SGD(0.4), "mse")
+    keras.set_model(network)
+    keras.on_train_begin()
+    schedule, callback = training.plateau_decay(0.4, patience, factor=0.5, minimum=0.02)
+    for _ in range(2):
+        rates, wanted = [], []
+        network.optimizer.learning_rate.assign(0.4)
+        keras.on_train_begin()
+        for epoch, loss in enumerate(losses, start=1):
+            rates.append(schedule(epoch))
+            wanted.append(float(network.optimizer.learning_rate))
+            assert callback(epoch, {"val_loss": loss}) is False
+            keras.on_epoch_end(epoch, {"val_loss": loss})
+        np.testing.assert_allclose(rates, wanted, rtol=1e-6)
+        assert rates[-1] < rates[0]
+
+
+def test_plateau_decay_steers_a_training():
+    schedule, callback = training.plateau_decay(0.1, 2, factor=0.5)
+    history = learning(softmax_network(), optimizer=nesterov(), schedule=schedule, callback=callback)
+    assert history["val_loss"].argmin() == 0
+    assert history["learning_rate"].tolist() == [0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025, 0.0125]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "reason"),
+    [
+        ((0.0,), {}, "give a positive rate"),
+        ((0.1, 0), {}, "patience >= 1"),
+        ((0.1,), {"factor": 1.0}, "factor=1.0"),
+        ((0.1,), {"minimum": 0.2}, "minimum=0.2"),
+    ],
+)
+def test_bad_plateaus_are_refused(arguments, options, reason):
+    with pytest.raises(DataError, match=reason):
+        training.plateau_decay(*arguments, **options)
+
+
+def test_plateau_of_a_column_that_is_not_there():
+    _, callback = training.plateau_decay(0.1, monitor="val_mse")
+    with pytest.raises(DataError, match="plateau_decay: no column 'val_mse' in loss"):
+        callback(1, {"loss": 1.0})
+
+
+def test_fresh_samples_of_each_epoch():
+    """As trainings of one epoch each, one after the other, without momentum."""
+    sets = {epoch: (X + epoch, Y[::-1] if epoch == 2 else Y) for epoch in (1, 2, 3)}
+    plain = {"batch_size": 16, "optimizer": tf.keras.optimizers.legacy.SGD(0.1), "loss": CROSS_ENTROPY}
+    one, asked = softmax_network(), []
+
+    def fresh(epoch):
+        asked.append(epoch)
+        return sets[epoch]
+
+    history = training.fit(one, *sets[1], epochs=3, fresh=fresh, seed=5, **plain)
+    assert asked == [2, 3]
+    kernel, bias = softmax_network().get_weights()
+    for epoch in (1, 2, 3):
+        x, y = sets[epoch]
+        order = np.random.default_rng([5, epoch]).permutation(60)
+        losses = []
+        for start in range(0, 60, 16):
+            rows = order[start : start + 16]
+            logits = x[rows] @ kernel + bias
+            share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            losses += (-(y[rows] * np.log(share)).sum(axis=1)).tolist()
+            error = (share - y[rows]) / len(rows)
+            kernel, bias = kernel - 0.1 * x[rows].T @ error, bias - 0.1 * error.sum(axis=0)
+        assert history["loss"][epoch - 1] == pytest.approx(np.mean(losses), rel=1e-4)
+    np.testing.assert_allclose(one.get_weights()[0], kernel, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(one.get_weights()[1], bias, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "reason"),
+    [
+        (
+            (X[:30], Y[:30]),
+            {},
+            r"fresh\(2\) x and y: \(30, 4\) of float32 where the first epoch has \(60, 4\)",
+        ),
+        ((X * np.nan, Y), {}, r"fresh\(2\) x: holds NaN"),
+        ((X, Y[:9]), {}, r"fresh\(2\) y \(9, 2\): numbers of samples differ"),
+        ((X, Y), {"sample_weight": WEIGHTS}, "leave them or fresh out"),
+    ],
+)
+def test_bad_fresh_samples_are_refused(given, options, reason):
+    with pytest.raises(DataError, match=reason):
+        learning(softmax_network(), fresh=lambda epoch: given, epochs=2, **options)

@@ -27,6 +27,7 @@ _MODULES = (
     "attribution",
     "conventions",
     "data",
+    "datasetwise",
     "errors",
     "fields",
     "metrics",

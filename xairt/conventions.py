@@ -76,7 +76,20 @@ SMERF2022 = Convention(
     source="SMERF (Kim, Plumb and Talwalkar 2022, arXiv:2105.06506), its program (wnstlr/SMERF), smerf/models.py",
 )
 
-CONVENTIONS: dict[str, Convention] = {c.name: c for c in (INNVESTIGATE, KRELL2025, DEEPLIFT, SMERF2022)}
+IGC2025 = Convention(
+    name="igc2025",
+    applies_to="datasetwise.ig_std, datasetwise.naive_correlation, datasetwise.naive_ttest",
+    difference=(
+        "three square roots are left out: the standard deviation of integrated gradients is their variance, the "
+        "correlation of a feature and the truth is divided by the feature's variance in place of its standard "
+        "deviation, and the t-test takes variances of both groups for their standard deviations"
+    ),
+    source="igc 2025-10, the package of Lelievre and Chen 2024 (arXiv:2404.13910)",
+)
+
+CONVENTIONS: dict[str, Convention] = {
+    c.name: c for c in (INNVESTIGATE, KRELL2025, DEEPLIFT, SMERF2022, IGC2025)
+}
 """All conventions by name."""
 
 

@@ -10,15 +10,15 @@ T = TypeVar("T")
 
 
 @contextmanager
-def bar(total: int, label: str, show: bool, done: int = 0) -> Iterator[Callable[..., None]]:
+def bar(total: int | None, label: str, show: bool, done: int = 0) -> Iterator[Callable[..., None]]:
     """Give a function that advances a progress bar by one and shows a note beside it.
 
     The bar shows the steps done, the time taken and the time left, and the rate of steps.
 
     Parameters
     ----------
-    total : int
-        Number of steps.
+    total : int or None
+        Number of steps; None where it is not known.
     label : str
         Text before the bar.
     show : bool

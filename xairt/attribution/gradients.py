@@ -181,7 +181,7 @@ def integrated_gradients(setting: Setting, parameters: IntegratedGradientsParame
 
             def cuts(numbers, start=start):
                 t = tf.gather(points, numbers)
-                return tuple(_between(s, e, t) for s, e in zip(start, end, strict=True))
+                return tuple(between(s, e, t) for s, e in zip(start, end, strict=True))
 
             slopes = mean_gradient(setting, block.indices, cuts, weights[:, None])
             total += (block.x - baselines[k]) * to_input(setting, block.x, slopes)
@@ -192,7 +192,7 @@ def integrated_gradients(setting: Setting, parameters: IntegratedGradientsParame
     return explain
 
 
-def _between(start: tf.Tensor, end: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+def between(start: tf.Tensor, end: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
     """Return points t (c,) on the lines from start (1, ...) to end (b, ...), as (b, c, ...)."""
     return start[:, None] + tf.reshape(t, (-1, *[1] * (end.shape.rank - 1))) * (end - start)[:, None]
 

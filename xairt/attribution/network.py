@@ -61,6 +61,8 @@ class Network:
         Why there is no graph.
     keras_outputs : callable or None
         Where there is no graph, the same function computed by Keras in float32.
+    parts : tuple of callable or None
+        Where there is no graph, its affine front and the rest, if they are known.
     evaluators : dict
         The graph with weights of each dtype used so far.
     """
@@ -74,6 +76,7 @@ class Network:
     graph: Graph | None
     obstacle: ModelError | None
     keras_outputs: Outputs | None
+    parts: tuple[Front, Rest] | None = None
     evaluators: dict[str, Evaluator] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -128,10 +131,11 @@ class Network:
     def split(self, dtype: str = "float32") -> tuple[Front, Rest]:
         """Return the affine front of the network and the rest: outputs(x) = rest(*front(x)).
 
-        Where there is no canonical graph the front hands the samples on.
+        Where there is no canonical graph, nor known parts, the front hands the samples on.
         """
         if self.graph is None:
-            return lambda x: (x,), self.outputs(dtype)
+            outputs = self.outputs(dtype)
+            return self.parts or (lambda x: (x,), outputs)
         evaluator = self.evaluator(dtype)
         return evaluator.front, evaluator.rest
 

@@ -78,8 +78,8 @@ def mamalakis2022(n_inputs: int, seed: int, units: Sequence[int] = MAMALAKIS2022
     ----------
     Mamalakis, Ebert-Uphoff and Barnes (2022), doi:10.1017/eds.2022.7, and its program.
     """
-    _require_units(units)
-    seeds = iter(_layer_seeds(n_inputs, seed, 2 * len(units) + 1))
+    require_units(units)
+    seeds = iter(layer_seeds(n_inputs, seed, 2 * len(units) + 1))
     he_normal, layers = tf.keras.initializers.HeNormal, tf.keras.layers
     narrow = tf.keras.initializers.RandomNormal(stddev=1.0 / n_inputs, seed=next(seeds))
     model = tf.keras.Sequential([layers.Input((n_inputs,))], name="mamalakis2022")
@@ -115,7 +115,7 @@ def linear(n_inputs: int, seed: int) -> tf.keras.Model:
     ----------
     Mamalakis, Ebert-Uphoff and Barnes (2022), doi:10.1017/eds.2022.7.
     """
-    (layer_seed,) = _layer_seeds(n_inputs, seed, 1)
+    (layer_seed,) = layer_seeds(n_inputs, seed, 1)
     narrow = tf.keras.initializers.RandomNormal(stddev=1.0 / n_inputs, seed=layer_seed)
     layers = [
         tf.keras.layers.Input((n_inputs,)),
@@ -157,7 +157,7 @@ def smerf(kind: str, seed: int) -> tf.keras.Model:
             f"kind {kind!r} is unknown: give 'simple' or 'complex'{suggest(kind, SMERF_FILTERS)}"
         )
     filters, hidden = SMERF_FILTERS[kind]
-    seeds = iter(_layer_seeds(1, seed, len(filters) + hidden + 1))
+    seeds = iter(layer_seeds(1, seed, len(filters) + hidden + 1))
 
     def glorot() -> tf.keras.initializers.Initializer:
         return tf.keras.initializers.GlorotUniform(seed=next(seeds))
@@ -202,8 +202,8 @@ def alexnet(seed: int, units: Sequence[int] = ALEXNET_UNITS) -> tf.keras.Model:
     ----------
     Krizhevsky, Sutskever and Hinton (2012); Kim, Plumb and Talwalkar (2022), arXiv:2105.06506, and its program.
     """
-    _require_units(units)
-    seeds = iter(_layer_seeds(1, seed, len(ALEXNET_CONVOLUTIONS) + 2 * len(units) + 1))
+    require_units(units)
+    seeds = iter(layer_seeds(1, seed, len(ALEXNET_CONVOLUTIONS) + 2 * len(units) + 1))
     layers, glorot = tf.keras.layers, tf.keras.initializers.GlorotUniform
     model = tf.keras.Sequential([layers.Input(IMAGE_SHAPE)], name="alexnet")
     for filters, side, stride, pooled in ALEXNET_CONVOLUTIONS:
@@ -260,8 +260,8 @@ def vgg16(
     Simonyan and Zisserman (2015), arXiv:1409.1556; Kim, Plumb and Talwalkar (2022), arXiv:2105.06506, and its
     program.
     """
-    _require_units(units)
-    seeds = iter(_layer_seeds(1, seed, sum(count for count, _ in VGG16_BLOCKS) + len(units) + 1))
+    require_units(units)
+    seeds = iter(layer_seeds(1, seed, sum(count for count, _ in VGG16_BLOCKS) + len(units) + 1))
     layers, glorot = tf.keras.layers, tf.keras.initializers.GlorotUniform
     name = "vgg16_random_base" if weights is None else "vgg16"
     model = tf.keras.Sequential([layers.Input(IMAGE_SHAPE), *_vgg16_base(seeds)], name=name)
@@ -306,7 +306,8 @@ def _load_base(base: tf.keras.Model, weights: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def _require_units(units: Sequence[int]) -> None:
+def require_units(units: Sequence[int]) -> None:
+    """Raise a ModelError unless there is a hidden layer, and each has a unit."""
     if not units or min(units) < 1:
         raise ModelError(f"units={tuple(units)}: give at least one hidden layer of one unit or more")
 
@@ -338,7 +339,7 @@ def dense_network(
         If ``n_inputs`` is not positive, ``seed`` is negative, or as `dense_layers`.
     """
     known = dense_layers(layers)
-    seeds = iter(_layer_seeds(n_inputs, seed, 2 * len(known)))
+    seeds = iter(layer_seeds(n_inputs, seed, 2 * len(known)))
     he_normal, keras = tf.keras.initializers.HeNormal, tf.keras
     model = keras.Sequential([keras.layers.Input((n_inputs,))], name=name)
     for layer in known:
@@ -390,8 +391,8 @@ def _regulariser(l1: float, l2: float) -> tf.keras.regularizers.Regularizer | No
     return tf.keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
 
 
-def _layer_seeds(n_inputs: int, seed: int, count: int) -> list[int]:
-    """Give each weight array a seed of its own; equal seeds would repeat values between layers."""
+def layer_seeds(n_inputs: int, seed: int, count: int) -> list[int]:
+    """Return a seed for each weight array; equal seeds would repeat values between layers."""
     if n_inputs < 1 or seed < 0:
         raise ModelError(f"n_inputs={n_inputs}, seed={seed}: out of range; give n_inputs >= 1 and seed >= 0")
     return [int(word) for word in np.random.SeedSequence(seed).generate_state(count, np.uint32) >> 1]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xairt.training.adversarial import Attack, pgd, pgd_perturbation
-    from xairt.training.callbacks import early_stopping, step_decay, stop_at_loss
+    from xairt.training.callbacks import early_stopping, plateau_decay, step_decay, stop_at_loss
     from xairt.training.classifier import TrainFullyConnectedNN
     from xairt.training.history import History
     from xairt.training.linear import TrainLR
     from xairt.training.loop import fit
-    from xairt.training.losses import class_loss
+    from xairt.training.losses import class_loss, negative_log_likelihood
     from xairt.training.samples import class_weights
     from xairt.training.splits import Split, blocked, gap_of, shuffled
 
@@ -31,8 +31,10 @@ _MODULES = {
     "early_stopping": "callbacks",
     "fit": "loop",
     "gap_of": "splits",
+    "negative_log_likelihood": "losses",
     "pgd": "adversarial",
     "pgd_perturbation": "adversarial",
+    "plateau_decay": "callbacks",
     "shuffled": "splits",
     "step_decay": "callbacks",
     "stop_at_loss": "callbacks",
@@ -50,8 +52,10 @@ __all__ = [
     "early_stopping",
     "fit",
     "gap_of",
+    "negative_log_likelihood",
     "pgd",
     "pgd_perturbation",
+    "plateau_decay",
     "shuffled",
     "step_decay",
     "stop_at_loss",

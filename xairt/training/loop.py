@@ -32,6 +32,7 @@ Loss = str | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Schedule = Callable[[int], float]
 Metrics = Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]
 Perturb = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+Fresh = Callable[[int], tuple[ArrayLike, ArrayLike]]
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def fit(
     keep_best: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     perturb: Perturb | None = None,
+    fresh: Fresh | None = None,
     seed: int = 0,
     progress: bool = False,
     callback: Callback | None = None,
@@ -98,6 +100,9 @@ def fit(
         ``tf.random.stateless_*`` with, to the inputs that it trains on, in their shape; compiled with the step. Loss
         and metrics are then those of the changed inputs, ``val_loss`` that of the given ones. See
         `xairt.training.pgd_perturbation`.
+    fresh : callable, optional
+        From the epoch (from 2) to the x and y that it trains on in place of the given ones, in their shapes: for
+        data without end. x and y are those of epoch 1. ``seconds`` of the history do not count its time.
     seed : int
         Not negative; shuffles the samples, each epoch anew. Layers with noise of their own (dropout) are
         repeatable only if they carry a seed.
@@ -132,18 +137,47 @@ def fit(
     trainer = _Trainer(model, optimizer, loss, batch_size, seed, dict(metrics or {}), schedule, perturb)
     training_data = _tensors(model, x, y, "x")
     if sample_weight is not None:
+        if fresh is not None:
+            raise DataError("sample_weight: are those of one set of samples; leave them or fresh out")
         training_data += (trainer.weights(sample_weight, *training_data),)
     validation_data = None if validation is None else _tensors(model, *validation, "validation x")
     records, interrupted = _epochs(
-        trainer, range(1, epochs + 1), training_data, validation_data, best, callback, progress
+        trainer,
+        range(1, epochs + 1),
+        _epoch_data(model, training_data, fresh),
+        validation_data,
+        best,
+        callback,
+        progress,
     )
     return history_of(records, trainer.columns(validation is not None), interrupted, best.epoch)
+
+
+def _epoch_data(
+    model: tf.keras.Model, first: tuple[tf.Tensor, ...], fresh: Fresh | None
+) -> Callable[[int], tuple[tf.Tensor, ...]]:
+    """Return the function from an epoch to the samples that it trains on."""
+
+    def data(epoch: int) -> tuple[tf.Tensor, ...]:
+        if fresh is None or epoch == 1:
+            return first
+        name = f"fresh({epoch}) x"
+        given = _tensors(model, *fresh(epoch), name)
+        for new, old in zip(given, first, strict=True):
+            if new.shape != old.shape or new.dtype != old.dtype:
+                raise DataError(
+                    f"{name} and y: {new.shape} of {new.dtype.name} where the first epoch has {old.shape} of "
+                    f"{old.dtype.name}; return the same"
+                )
+        return given
+
+    return data
 
 
 def _epochs(
     trainer: _Trainer,
     epochs: range,
-    training: tuple[tf.Tensor, ...],
+    training: Callable[[int], tuple[tf.Tensor, ...]],
     validation: tuple[tf.Tensor, ...] | None,
     best: Best,
     callback: Callback | None,
@@ -158,9 +192,10 @@ def _epochs(
             bar(len(epochs), "training", progress) as advance,
         ):
             for epoch in epochs:
-                records.append(trainer.epoch(epoch, training, validation))
+                data = training(epoch)
+                records.append(trainer.epoch(epoch, data, validation))
                 best.see(records[-1])
-                advance(_note(records[-1], len(training[0])))
+                advance(_note(records[-1], len(data[0])))
                 if callback is not None and callback(epoch, dict(records[-1])):
                     break
                 if pressed.is_set():

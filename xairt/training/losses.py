@@ -59,3 +59,23 @@ def _outputs_as_probabilities(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tenso
 
 def _numbers(labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reshape(tf.convert_to_tensor(labels), [-1]), tf.int32)
+
+
+def negative_log_likelihood(targets: tf.Tensor, log_probabilities: tf.Tensor) -> tf.Tensor:
+    """Return the negative log-likelihood of one-hot targets, for a network that ends in log-softmax.
+
+    Parameters
+    ----------
+    targets, log_probabilities : (n, classes)
+
+    Returns
+    -------
+    tensorflow.Tensor
+        (n,), in nats.
+
+    Examples
+    --------
+    >>> negative_log_likelihood([[0.0, 1.0]], [[-2.0, -0.5]]).numpy()
+    array([0.5], dtype=float32)
+    """
+    return -tf.reduce_sum(tf.multiply(targets, log_probabilities), axis=-1)
