@@ -31,8 +31,8 @@ cd -- "$root"
 part "ruff check" "$python" -m ruff check .
 part "ruff format" "$python" -m ruff format --check .
 part "import order" "$venv/bin/lint-imports"
-# Two processes, each with whole files of tests, so that what a file prepares is prepared once.
-part pytest "$python" -m pytest -n 2 --dist loadfile "$@"
+# Two processes, each with whole files of tests, so that what a file prepares is prepared once; longest files first.
+part pytest "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
 
 printf '%s\n' "${timings[@]}"
 if [[ ${#failed[@]} -gt 0 ]]; then

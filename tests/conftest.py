@@ -14,6 +14,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
 
+LONGEST = ("test_notebooks.py", "test_cluster.py")
+"""Files that take minutes: they come first, so that no process is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """Folder with the numbers that the original packages computed."""
