@@ -21,7 +21,7 @@ import xairt
 from xairt import runs
 from xairt.benchmarks.sstanom import BENCHMARK, explain, figures, generate, score, train
 from xairt.benchmarks.sstanom.figures import cell_functions, known_function, learning_curve, score_histograms
-from xairt.benchmarks.sstanom.scoring import sample_scores, statistics, truths_of
+from xairt.benchmarks.sstanom.scoring import sample_scores, truths_of
 from xairt.benchmarks.sstanom.settings import METHODS
 from xairt.benchmarks.sstanom.stages import grid_of, vectors
 from xairt.data.files import read_array, read_dataset, write_dataset
@@ -29,6 +29,7 @@ from xairt.errors import MethodError, ModelError
 from xairt.models.architectures import mamalakis2022
 from xairt.runs import scores as tables
 from xairt.runs.manifest import Manifest
+from xairt.runs.scores import statistics
 
 ROOT = Path(__file__).parents[1]
 TINY = {

@@ -13,7 +13,7 @@ import pytest
 import xairt
 from xairt import fields, metrics, runs
 from xairt.benchmarks.varicov import GLOBALCOV, UNICOV, explain, figures, score, train
-from xairt.benchmarks.varicov.figures import network_violins, patch_violins, short_names
+from xairt.benchmarks.varicov.figures import network_violins, patch_violins
 from xairt.benchmarks.varicov.layout import Layout
 from xairt.benchmarks.varicov.scoring import (
     Explained,
@@ -31,6 +31,7 @@ from xairt.data.files import read_array, read_dataset
 from xairt.errors import DataError, DivergedError
 from xairt.runs import scores as tables
 from xairt.runs.manifest import Manifest
+from xairt.runs.scores import short_names
 
 TINY = {
     "strength": [0.5],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from xairt.data.files import atomic_write
 from xairt.errors import DataError
@@ -125,6 +126,50 @@ class MissedGate:
     metric: str
     value: float | None
     minimum: float
+
+
+def statistics(values: ArrayLike) -> dict[str, float]:
+    """Summarise the scores of samples; samples without a score are left out, and counted as missing.
+
+    Parameters
+    ----------
+    values : (samples,)
+
+    Returns
+    -------
+    dict
+        ``mean, sd`` (divided by n - 1), ``median, p05, p95`` (percentiles), NaN where no sample has a score,
+        and ``missing``, the number of samples without one.
+
+    Examples
+    --------
+    >>> statistics([0.5, float("nan"), 0.5])["missing"]
+    1.0
+    """
+    scores = np.asarray(values, np.float64)
+    there = scores[np.isfinite(scores)]
+    p05, median, p95 = np.quantile(there, [0.05, 0.5, 0.95]) if there.size else [np.nan] * 3
+    return {
+        "mean": float(there.mean()) if there.size else float("nan"),
+        "sd": float(there.std(ddof=1)) if there.size > 1 else float("nan"),
+        "median": float(median),
+        "p05": float(p05),
+        "p95": float(p95),
+        "missing": float(scores.size - there.size),
+    }
+
+
+def short_names(methods: Iterable[str]) -> dict[str, str]:
+    """Return methods without their parameters, as far as that tells them apart.
+
+    Examples
+    --------
+    >>> short_names(["gradient", "shap.kernel(nsamples=100)"])
+    {'gradient': 'gradient', 'shap.kernel(nsamples=100)': 'shap.kernel'}
+    """
+    full = list(methods)
+    names = [method.partition("(")[0] for method in full]
+    return {m: name if names.count(name) == 1 else m for m, name in zip(full, names, strict=True)}
 
 
 def of_networks(table: pd.DataFrame) -> pd.Series:

@@ -17,10 +17,10 @@ from xairt.benchmarks.smerf.rules import OBJECTS, setting_of
 from xairt.benchmarks.smerf.scoring import ADDED, added_shares, bucket_table, fullest_bucket, reduction_of
 from xairt.benchmarks.smerf.settings import reasoning_of
 from xairt.benchmarks.smerf.stages import DATA, IMAGE, explain
-from xairt.benchmarks.varicov.figures import short_names
 from xairt.data.files import read_array
 from xairt.metrics.localisation import ROLES, saliency_plane
 from xairt.runs import Case, Run
+from xairt.runs.scores import short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,12 +19,11 @@ from xairt.benchmarks.smerf.images import Images, objects_added
 from xairt.benchmarks.smerf.placing import SIDE
 from xairt.benchmarks.smerf.rules import OBJECTS, Setting, setting_of
 from xairt.benchmarks.smerf.stages import DATA, MODEL, NETWORKS, explain, look_of
-from xairt.benchmarks.sstanom.scoring import statistics
 from xairt.data.files import atomic_write, read_array, read_dataset, write_dataset
 from xairt.errors import DataError
 from xairt.metrics.localisation import BLUR, ROLES, Reduction, blurred, saliency_plane
 from xairt.runs import Case
-from xairt.runs.scores import NETWORK
+from xairt.runs.scores import NETWORK, statistics
 
 if TYPE_CHECKING:
     import tensorflow as tf

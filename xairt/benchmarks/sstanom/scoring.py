@@ -14,6 +14,7 @@ from xairt import metrics
 from xairt.benchmarks.sstanom.stages import DATA, NETWORK, NETWORKS, explain, grid_of, variables_of, vectors
 from xairt.data.files import read_array, write_dataset
 from xairt.runs import Case, Explanation
+from xairt.runs.scores import statistics
 
 CORRELATIONS = "correlations.nc"
 MEASURES = {"pearson": metrics.pearson, "spearman": metrics.spearman}
@@ -102,37 +103,6 @@ def sample_scores(
         for name in truths_of(method)
         if name in truths
         for measure, correlate in MEASURES.items()
-    }
-
-
-def statistics(values: ArrayLike) -> dict[str, float]:
-    """Summarise the scores of samples; samples without a score are left out, and counted as missing.
-
-    Parameters
-    ----------
-    values : (samples,)
-
-    Returns
-    -------
-    dict
-        ``mean, sd`` (divided by n - 1), ``median, p05, p95`` (percentiles), NaN where no sample has a score,
-        and ``missing``, the number of samples without one.
-
-    Examples
-    --------
-    >>> statistics([0.5, float("nan"), 0.5])["missing"]
-    1.0
-    """
-    scores = np.asarray(values, np.float64)
-    there = scores[np.isfinite(scores)]
-    p05, median, p95 = np.quantile(there, [0.05, 0.5, 0.95]) if there.size else [np.nan] * 3
-    return {
-        "mean": float(there.mean()) if there.size else float("nan"),
-        "sd": float(there.std(ddof=1)) if there.size > 1 else float("nan"),
-        "median": float(median),
-        "p05": float(p05),
-        "p95": float(p95),
-        "missing": float(scores.size - there.size),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +29,7 @@ from xairt.benchmarks.varicov.stages import (
     takes_groups,
 )
 from xairt.runs import Case, Run
-from xairt.runs.scores import NETWORK
+from xairt.runs.scores import NETWORK, short_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -247,19 +247,6 @@ def attribution_pictures(cases: Sequence[Case]) -> Figure:
     if rows[0].layout.grid is None:
         return _rasters(rows)
     return _maps(rows)
-
-
-def short_names(methods: Iterable[str]) -> dict[str, str]:
-    """Return methods without their parameters, as far as that tells them apart.
-
-    Examples
-    --------
-    >>> short_names(["gradient", "shap.kernel(nsamples=100)"])
-    {'gradient': 'gradient', 'shap.kernel(nsamples=100)': 'shap.kernel'}
-    """
-    full = list(methods)
-    names = [method.partition("(")[0] for method in full]
-    return {m: name if names.count(name) == 1 else m for m, name in zip(full, names, strict=True)}
 
 
 def _by_part(
