@@ -20,24 +20,19 @@ LARGEST_CUT = 4
 _OF_ALL = frozenset({"Add", "AddN", "AddV2", "BiasAdd", "ConcatV2", "Identity", "Neg", "Pack", "Sub"})
 """Operations that are affine where all their arguments are."""
 
-_OF_ONE = frozenset(
-    {
-        *("AvgPool", "BatchMatMul", "BatchMatMulV2", "Conv2D", "DepthwiseConv2dNative", "Einsum", "MatMul"),
-        *(
-            "ExpandDims",
-            "GatherNd",
-            "GatherV2",
-            "Pad",
-            "Reshape",
-            "Slice",
-            "Squeeze",
-            "StridedSlice",
-            "Transpose",
-        ),
-        *("Mean", "Mul", "Sum", "Tile", "BroadcastTo", "Split", "SplitV", "Unpack"),
-    }
+_WEIGHTED = frozenset(
+    {"BatchMatMul", "BatchMatMulV2", "Conv2D", "DepthwiseConv2dNative", "Einsum", "MatMul", "Mul"}
 )
-"""Operations that are linear in one argument, the others being constants."""
+"""Operations that are linear in one argument, the other being constant."""
+
+_SUMMED = frozenset({"AvgPool", "Mean", "Sum"})
+
+_READ = frozenset({"GatherNd", "GatherV2", "Slice", "Split", "SplitV", "StridedSlice", "Unpack"})
+
+_ARRANGED = frozenset({"BroadcastTo", "ExpandDims", "Pad", "Reshape", "Squeeze", "Tile", "Transpose"})
+
+_OF_ONE = _WEIGHTED | _SUMMED | _READ | _ARRANGED
+"""Operations that are linear in one argument, whatever constants (axes, places, weights) the others are."""
 
 _NUMERATOR_ONLY = "RealDiv"
 
