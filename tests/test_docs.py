@@ -117,7 +117,7 @@ def test_numbers_on_the_page_of_conventions(monkeypatch):
     monkeypatch.chdir(ROOT)
     names: dict = {}
     examples = [e for e in EXAMPLE.findall(read("conventions.md")) if not any(n in e[0] for n in NEEDS_DATA)]
-    assert len(examples) == 6
+    assert len(examples) == 7
     for code, shown in examples:
         assert printed(code, names) == shown
 

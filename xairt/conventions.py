@@ -87,8 +87,19 @@ IGC2025 = Convention(
     source="igc 2025-10, the package of Lelievre and Chen 2024 (arXiv:2404.13910)",
 )
 
+CHAOSMINING2024 = Convention(
+    name="chaosmining2024",
+    applies_to="chaos_symbolic: truths.integral, and the truths of integrated_gradients and saliency",
+    difference=(
+        "the true integrated gradient is a sum of 20 increments, in each of which one variable moves from point t/20 to "
+        "(t + 1)/20 of the line from 0 while the others stay at t/20, and the magnitude of the gradient is "
+        "compared with the signed derivative"
+    ),
+    source="ChaosMining (Shi et al. 2024, arXiv:2406.12150), its program",
+)
+
 CONVENTIONS: dict[str, Convention] = {
-    c.name: c for c in (INNVESTIGATE, KRELL2025, DEEPLIFT, SMERF2022, IGC2025)
+    c.name: c for c in (INNVESTIGATE, KRELL2025, DEEPLIFT, SMERF2022, IGC2025, CHAOSMINING2024)
 }
 """All conventions by name."""
 

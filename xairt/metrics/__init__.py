@@ -4,6 +4,7 @@ from xairt.metrics.buckets import bucket_scores
 from xairt.metrics.complexity import sparseness
 from xairt.metrics.correlation import pairwise_correlation, pearson, r2, spearman
 from xairt.metrics.faithfulness import faithfulness_correlation, monotonicity_correlation
+from xairt.metrics.features import functional_precision, prediction_score, uniformity_score
 from xairt.metrics.lagged import lag_correlation
 from xairt.metrics.localisation import (
     blurred,
@@ -25,6 +26,7 @@ __all__ = [
     "faithfulness_correlation",
     "focus_level",
     "frequency_above_percentile",
+    "functional_precision",
     "lag_correlation",
     "localisation_scores",
     "mean_focus_level",
@@ -33,10 +35,12 @@ __all__ = [
     "pairwise_correlation",
     "pattern_correlation",
     "pearson",
+    "prediction_score",
     "r2",
     "regional_shares",
     "saliency_plane",
     "sparseness",
     "spearman",
+    "uniformity_score",
     "zero_maps",
 ]
