@@ -34,6 +34,7 @@ _MODULES = (
     "models",
     "optimal_input",
     "plots",
+    "selection",
     "training",
 )
 
