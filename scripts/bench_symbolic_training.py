@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from xairt import training
-from xairt.benchmarks.chaos_symbolic.networks import mlp
+from xairt.models.perceptrons import mlp
 
 SIZES = {"large": (110, 8000, 8), "small": (10, 800, 60)}
 """Inputs, samples, and epochs of one measurement."""

@@ -15,12 +15,12 @@ from xairt import metrics, runs, training
 from xairt.benchmarks.chaos_symbolic import BENCHMARK, averages, explain, samples, stages
 from xairt.benchmarks.chaos_symbolic.figures import PUBLISHED, formula_bars, sweep_curves
 from xairt.benchmarks.chaos_symbolic.formulas import FORMULAS, Formula
-from xairt.benchmarks.chaos_symbolic.networks import mlp, residual_mlp
 from xairt.benchmarks.chaos_symbolic.scoring import SAMPLE_SCORES, sample_scores, truths_of
 from xairt.benchmarks.chaos_symbolic.truths import TRUTHS, truth
 from xairt.data.files import read_array, read_dataset
 from xairt.errors import DataError, MethodError, ModelError
 from xairt.models.loading import load_model
+from xairt.models.perceptrons import mlp, residual_mlp
 from xairt.models.saving import save_model
 from xairt.runs.scores import missed_gates
 
@@ -158,13 +158,13 @@ def test_every_sweep_makes_cases():
         "depth": [1, 3],
         "width": [10, 100],
         "dropout": [0.0, 0.1],
-        "network": ["mlp", "residual"],
+        "network": ["mlp", "residual_mlp"],
         "optimizer": ["adam", "sgd"],
         "seed": [0, 1],
     }
     table = BENCHMARK.case_table(BENCHMARK.configured(given))
     assert len(table) == 2**9
-    assert "f03.noise0.n1000000.sd0.residual.depth1.width10.drop0.1.sgd.seed1" in table
+    assert "f03.noise0.n1000000.sd0.residual_mlp.depth1.width10.drop0.1.sgd.seed1" in table
 
 
 @pytest.mark.parametrize("preset", BENCHMARK.presets)
@@ -328,7 +328,9 @@ def test_the_sign_is_lost_to_the_published_saliency():
 
 
 def test_methods_that_cannot_explain_the_network_are_left_out(tmp_path, caplog):
-    case = case_of(tmp_path, network="residual", methods=["gradient", "deeplift.rescale", "lrp.z", "random"])
+    case = case_of(
+        tmp_path, network="residual_mlp", methods=["gradient", "deeplift.rescale", "lrp.z", "random"]
+    )
     save_model(residual_mlp(3, 0, depth=1, width=4), case.write(stages.MODEL))
     assert [explanation.method for explanation in explain(case)] == ["gradient", "random"]
     assert [explanation.method for explanation in explain(case)] == ["gradient", "random"]

@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xairt.selection.elimination import default_network, eliminate
+    from xairt.selection.elimination import eliminate
     from xairt.selection.estimators import ESTIMATORS, eliminate_by_sklearn
     from xairt.selection.features import three_parts
     from xairt.selection.results import Round, Selection, precision_recall
@@ -29,7 +29,6 @@ _MODULES = {
     "Scaling": "tables",
     "Selection": "results",
     "Table": "tables",
-    "default_network": "elimination",
     "eliminate": "elimination",
     "eliminate_by_sklearn": "estimators",
     "feature_counts": "schedule",
@@ -44,7 +43,6 @@ __all__ = [
     "Scaling",
     "Selection",
     "Table",
-    "default_network",
     "eliminate",
     "eliminate_by_sklearn",
     "feature_counts",

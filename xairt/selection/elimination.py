@@ -17,8 +17,7 @@ from xairt.attribution.explainer import Explainer, explainer
 from xairt.attribution.inputs import array_sha256
 from xairt.attribution.parameters import as_array
 from xairt.errors import DataError, ModelError, suggest
-from xairt.models.architectures import dense_network
-from xairt.models.dense import DenseLayer
+from xairt.models.perceptrons import mlp
 from xairt.progress import track
 from xairt.selection.features import Features, checked_features
 from xairt.selection.results import Round, Selection, mean_absolute_error, ranked
@@ -26,7 +25,6 @@ from xairt.selection.schedule import FRACTION, feature_counts
 from xairt.training.splits import Split
 
 EPOCHS, LEARNING_RATE = 1000, 1e-3
-UNITS = (100, 100, 100)
 
 PREDICTED_ROWS = 8192
 """Samples that are predicted at once."""
@@ -63,29 +61,6 @@ class _Job:
     identity: tuple[Any, ...]
 
 
-def default_network(n_inputs: int, seed: int) -> tf.keras.Model:
-    """Return a network of three layers of 100 units with GELU, and one linear output.
-
-    Parameters
-    ----------
-    n_inputs : int
-        Number of features.
-    seed : int
-        Not negative; the same seed gives the same weights (He normal).
-
-    Returns
-    -------
-    tensorflow.keras.Model
-        (samples, n_inputs) -> (samples, 1), not compiled.
-
-    References
-    ----------
-    Shi et al. (2024), arXiv:2406.12150, but for the initial weights.
-    """
-    hidden = [DenseLayer(units, "gelu") for units in UNITS]
-    return dense_network(n_inputs, [*hidden, DenseLayer(1, "linear")], seed, "selection")
-
-
 def eliminate(
     builder: Builder | None,
     x: Any,
@@ -113,7 +88,7 @@ def eliminate(
     ----------
     builder : callable or None
         ``builder(n_inputs, seed)`` returns a new model (samples, n_inputs) -> (samples, 1), compiled or not.
-        None: `default_network`.
+        None: `xairt.models.perceptrons.mlp`, three layers of 100 units with GELU.
     x : (samples, features) array, pandas.DataFrame or xarray.DataArray
         Finite numbers, as the network shall get them: nothing is standardised, see `Scaling`. Names of columns, or
         labels of the second dimension, are kept. x and y are left as they are.
@@ -179,7 +154,7 @@ def eliminate(
     data = checked_features(x, y, split)
     counts = _counts(stop, len(data.names), n_features, fraction)
     fit = {"epochs": epochs} | _checked_options(fit_options)
-    builder = builder or default_network
+    builder = builder or mlp
     arrays = (data.x, data.y, data.split.train, data.split.validation, data.split.test)
     identity = (builder, int(seed), *map(array_sha256, arrays), _described(fit))
     checked = _checked_baseline(baseline, len(data.names))

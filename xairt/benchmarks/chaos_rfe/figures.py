@@ -41,14 +41,13 @@ def figures(run: Run, output: Path) -> None:
     if not found:
         return
     save_figure(error_curves(found, run.config.controls), output / "error-by-features.png", run.config.dpi)
-    formulas = {name: formula_of(case) for name, case in found.items()}
-    published = PUBLISHED if run.config.formula_file is None else {}
-    save_figure(score_bars(run.scores, formulas, published), output / "selected.png", run.config.dpi)
+    formulas = {name: formula_in(case) for name, case in found.items()}
+    save_figure(score_bars(run.scores, formulas, PUBLISHED), output / "selected.png", run.config.dpi)
 
 
-def formula_of(case: Case) -> int | str:
-    """Return the number of a case's formula, or "table"."""
-    return TABLE if case.config.table is not None else case.config.formulas
+def formula_in(case: Case) -> int | str:
+    """Return the number of a case's formula, its text, or "table"."""
+    return TABLE if case.config.table is not None else case.config.formula
 
 
 def error_curves(cases: Mapping[str, Case], controls: Sequence[str] = ()) -> Figure:
@@ -68,7 +67,7 @@ def error_curves(cases: Mapping[str, Case], controls: Sequence[str] = ()) -> Fig
     """
     from xairt.plots.distributions import Curve, curves
 
-    tables = [rounds_of(case).assign(formula=str(formula_of(case))) for case in cases.values()]
+    tables = [rounds_of(case).assign(formula=str(formula_in(case))) for case in cases.values()]
     rounds = pd.concat(tables)
     names = short_names(rounds["label"].unique())
     panels: dict[str, dict[str, Curve]] = {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import NonNegativeInt, model_validator
 
+from xairt.benchmarks.chaos_symbolic.settings import Formulas, formula_name, with_formulas_of_file
 from xairt.runs import MethodNames, RunConfig, Sweep, setting
 
 FORMULAS = (10, 11, 12, 13, 14)
-"""Published formulas, counted from 0."""
+"""Formulas of the publication's table, counted from 0."""
 
 METHODS = (
     "saliency",
@@ -37,11 +39,15 @@ TABLE = "table"
 class ChaosRfeSettings(RunConfig):
     """Settings of ``chaos_rfe``; the defaults are those of the publication, but for the parts of the samples."""
 
-    formulas: Sweep[NonNegativeInt] = setting(
-        "generate", FORMULAS, description="formulas, counted from 0; one case each"
+    formula: Formulas = setting(
+        "generate",
+        FORMULAS,
+        description="numbers of published formulas, 0 to 14, or all; or one's own as count,formula: '2,a+b**2'",
     )
-    formula_file: str | None = setting(
-        "generate", None, description="CSV file count,formula in place of the published formulas"
+    formulas_file: str | None = setting(
+        "generate",
+        None,
+        description="CSV with the columns count,formula, whose formulas take the place of the setting formula",
     )
     table: str | None = setting("generate", None, description="CSV file of numbers in place of formulas")
     target: str | None = setting("generate", None, description="column of the table to predict")
@@ -92,14 +98,20 @@ class ChaosRfeSettings(RunConfig):
     )
     dpi: int = setting("figures", 200, description="resolution of the figures, dots per inch", ge=30, le=1200)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_file(cls, given: Any) -> Any:
+        both = isinstance(given, Mapping) and {"table", "formulas_file"} <= {k for k, v in given.items() if v}
+        if both:
+            raise ValueError("table and formulas_file: give one of them")
+        return with_formulas_of_file(given)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.table is None) != (self.target is None):
             raise ValueError("table and target go together; give both, or none")
         if self.table is None and self.relevant:
             raise ValueError("relevant names columns of a table; give table and target too")
-        if self.table is not None and self.formula_file is not None:
-            raise ValueError("table and formula_file: give one of them")
         unknown = self.table is not None and not self.relevant
         if unknown and self.stop == "count" and self.n_features is None:
             raise ValueError("how many columns matter is not known: give n_features, relevant, or stop=error")
@@ -112,7 +124,7 @@ class ChaosRfeSettings(RunConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "formulas": (10,),
+        "formula": (10,),
         "n_samples": 2000,
         "n_noise": 20,
         "epochs": 300,
@@ -129,15 +141,19 @@ def cases(settings: ChaosRfeSettings) -> dict[str, dict[str, Any]]:
 
     Examples
     --------
-    >>> list(cases(ChaosRfeSettings(formulas=(10, 12), seed=(0, 1))))
-    ['f10.seed0', 'f10.seed1', 'f12.seed0', 'f12.seed1']
+    >>> list(cases(ChaosRfeSettings(formula=(10, 12), seed=(0, 1))))
+    ['f10', 'f10.seed1', 'f12', 'f12.seed1']
     >>> list(cases(ChaosRfeSettings(table="ice.csv", target="extent", stop="error")))
-    ['table.seed0']
+    ['table']
     """
     if settings.table is not None:
-        return {f"{TABLE}.seed{seed}": {"seed": seed} for seed in settings.seed}
+        return {f"{TABLE}{_suffix(seed)}": {"seed": seed} for seed in settings.seed}
     return {
-        f"f{formula}.seed{seed}": {"formulas": formula, "seed": seed}
-        for formula in settings.formulas
+        f"{formula_name(place, formula)}{_suffix(seed)}": {"formula": formula, "seed": seed}
+        for place, formula in enumerate(settings.formula)
         for seed in settings.seed
     }
+
+
+def _suffix(seed: int) -> str:
+    return f".seed{seed}" if seed else ""

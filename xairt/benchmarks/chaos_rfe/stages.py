@@ -101,15 +101,12 @@ def _parts(case: Case, n: int) -> Split:
 
 def _of_formula(case: Case) -> Data:
     from xairt.benchmarks.chaos_symbolic.data import samples
-    from xairt.benchmarks.chaos_symbolic.formulas import FORMULAS, LETTERS, read_formulas
+    from xairt.benchmarks.chaos_symbolic.formulas import formula_of
 
     config = case.config
-    known = FORMULAS if config.formula_file is None else read_formulas(config.formula_file)
-    if config.formulas >= len(known):
-        raise DataError(f"formula {config.formulas}: there are {len(known)}; give 0 to {len(known) - 1}")
-    formula = known[config.formulas]
+    formula = formula_of(config.formula)
     made = samples(formula, config.n_samples, config.n_noise, config.seed, label_noise=config.label_noise)
-    relevant = tuple(LETTERS[: formula.n_features])
+    relevant = tuple(formula.letters)
     names = (*relevant, *(f"noise{number}" for number in range(1, config.n_noise + 1)))
     return Data(names, made.x, made.y, made.clean, relevant, _parts(case, len(made.y)))
 
@@ -203,11 +200,11 @@ def _selections(case: Case, data: Data) -> Iterator[tuple[str, Selection]]:
     """Yield the engine and the selection of each method and control; networks of the same features are trained once."""
     import tensorflow as tf
 
-    from xairt.benchmarks.chaos_symbolic import networks
+    from xairt.models import perceptrons
     from xairt.selection import eliminate, eliminate_by_sklearn
 
     config, y = case.config, (data.y - data.mean) / data.sd
-    builder = partial(getattr(networks, config.network), depth=config.depth, width=config.width)
+    builder = partial(getattr(perceptrons, config.network), depth=config.depth, width=config.width)
     last = _last_count(case, data)
     common = {
         "split": data.split,

@@ -52,10 +52,40 @@ def _known_formulas(entries: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return entries
 
 
+Formulas = Annotated[Sweep[int | str], AfterValidator(_known_formulas)]
+"""Type of a setting that names formulas: numbers of published ones, one's own as text, or `ALL`."""
+
+
+def with_formulas_of_file(given: Any) -> Any:
+    """Return raw settings with the formulas of ``formulas_file`` as ``formula``: these tell all that a case depends on.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read as formulas.
+    """
+    if not isinstance(given, Mapping) or given.get("formulas_file") is None:
+        return given
+    found = read_formulas(str(given["formulas_file"]))
+    entries = [f"{formula.n_features},{formula.text}" for formula in found]
+    return {**given, "formula": entries, "formulas_file": None}
+
+
+def formula_name(place: int, entry: int | str) -> str:
+    """Return the name of a formula in cases: its published number, or its place among one's own.
+
+    Examples
+    --------
+    >>> formula_name(0, 8), formula_name(1, "2,a*b")
+    ('f08', 'own1')
+    """
+    return f"f{entry:02d}" if isinstance(entry, int) else f"own{place}"
+
+
 class SymbolicSettings(RunConfig):
     """Settings of ``chaos_symbolic``; the defaults are those of the publication."""
 
-    formula: Annotated[Sweep[int | str], AfterValidator(_known_formulas)] = setting(
+    formula: Formulas = setting(
         "generate",
         (ALL,),
         description="numbers of published formulas, 0 to 14, or all; or one's own as count,formula: '2,a+b**2'",
@@ -80,7 +110,7 @@ class SymbolicSettings(RunConfig):
     seed: Sweep[Annotated[int, Field(ge=0, lt=2**31)]] = setting(
         "generate", (0,), description="of samples, initial weights, dropout and controls"
     )
-    network: Sweep[Literal["mlp", "residual"]] = setting(
+    network: Sweep[Literal["mlp", "residual_mlp"]] = setting(
         "train",
         ("mlp",),
         description="plain perceptron, or one with skip connections and layer normalisation",
@@ -117,12 +147,7 @@ class SymbolicSettings(RunConfig):
     @model_validator(mode="before")
     @classmethod
     def _of_file(cls, given: Any) -> Any:
-        """Put the formulas of a file into the settings, so that these tell all that a case depends on."""
-        if not isinstance(given, Mapping) or given.get("formulas_file") is None:
-            return given
-        found = read_formulas(str(given["formulas_file"]))
-        entries = [f"{formula.n_features},{formula.text}" for formula in found]
-        return {**given, "formula": entries, "formulas_file": None}
+        return with_formulas_of_file(given)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -154,7 +179,7 @@ def cases(settings: SymbolicSettings) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for place, entry in enumerate(settings.formula):
-        name = f"f{entry:02d}" if isinstance(entry, int) else f"own{place}"
+        name = formula_name(place, entry)
         for values in product(*(getattr(settings, key) for key in SWEPT)):
             own = dict(zip(SWEPT, values, strict=True))
             found[".".join([name, *_differences(own)])] = {"formula": entry, **own}

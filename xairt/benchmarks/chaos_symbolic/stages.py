@@ -127,9 +127,9 @@ def train(case: Case) -> None:
 
 def network_of(config: CaseSettings, n_inputs: int) -> tf.keras.Model:
     """Return the untrained network of a case."""
-    from xairt.benchmarks.chaos_symbolic import networks
+    from xairt.models import perceptrons
 
-    make = {"mlp": networks.mlp, "residual": networks.residual_mlp}[config.network]
+    make = getattr(perceptrons, config.network)
     return make(n_inputs, config.seed, depth=config.depth, width=config.width, dropout=config.dropout)
 
 

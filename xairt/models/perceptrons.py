@@ -1,4 +1,4 @@
-"""The networks of ChaosMining's tables: a plain multilayer perceptron, and one with skip connections."""
+"""Networks of tables of variables: a plain multilayer perceptron with GELU, and one with skip connections."""
 
 from __future__ import annotations
 
