@@ -4,6 +4,7 @@ from xairt.metrics.buckets import bucket_scores
 from xairt.metrics.complexity import sparseness
 from xairt.metrics.correlation import pairwise_correlation, pearson, r2, spearman
 from xairt.metrics.faithfulness import faithfulness_correlation, monotonicity_correlation
+from xairt.metrics.found_boxes import blurred_magnitude, found_box, found_box_iou, iou_of_boxes
 from xairt.metrics.lagged import lag_correlation
 from xairt.metrics.localisation import (
     blurred,
@@ -18,13 +19,17 @@ from xairt.metrics.relevance import class_composites, frequency_above_percentile
 
 __all__ = [
     "blurred",
+    "blurred_magnitude",
     "box_iou",
     "bucket_scores",
     "class_composites",
     "compare_with_sensitivity",
     "faithfulness_correlation",
     "focus_level",
+    "found_box",
+    "found_box_iou",
     "frequency_above_percentile",
+    "iou_of_boxes",
     "lag_correlation",
     "localisation_scores",
     "mean_focus_level",
