@@ -5,6 +5,7 @@ from xairt.metrics.complexity import sparseness
 from xairt.metrics.correlation import pairwise_correlation, pearson, r2, spearman
 from xairt.metrics.faithfulness import faithfulness_correlation, monotonicity_correlation
 from xairt.metrics.features import functional_precision, prediction_score, uniformity_score
+from xairt.metrics.found_boxes import blurred_magnitude, found_box, found_box_iou, iou_of_boxes
 from xairt.metrics.lagged import lag_correlation
 from xairt.metrics.localisation import (
     blurred,
@@ -19,14 +20,18 @@ from xairt.metrics.relevance import class_composites, frequency_above_percentile
 
 __all__ = [
     "blurred",
+    "blurred_magnitude",
     "box_iou",
     "bucket_scores",
     "class_composites",
     "compare_with_sensitivity",
     "faithfulness_correlation",
     "focus_level",
+    "found_box",
+    "found_box_iou",
     "frequency_above_percentile",
     "functional_precision",
+    "iou_of_boxes",
     "lag_correlation",
     "localisation_scores",
     "mean_focus_level",

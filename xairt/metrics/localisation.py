@@ -72,7 +72,7 @@ def saliency_plane(attribution: ArrayLike, reduction: Reduction = "absolute_sum"
         raise DataError(
             f"reduction {reduction!r}: unknown; give one of {', '.join(_REDUCTIONS)}{suggest(reduction, _REDUCTIONS)}"
         )
-    values = _finite(attribution, "attribution", IMAGE_DIMS)
+    values = finite_values(attribution, "attribution", IMAGE_DIMS)
     if reduction == "heat_map":
         return _darkness(values.sum(axis=-1))
     if reduction == "min_max":
@@ -111,7 +111,7 @@ def blurred(plane: ArrayLike, size: int = BLUR) -> NDArray[np.float64]:
 
     if size < 1 or size % 2 == 0:
         raise DataError(f"size={size}: out of range; give an odd number of pixels from 1")
-    return uniform_filter(_finite(plane, "plane", IMAGE_DIMS[:2]), (1, size, size), mode="mirror")
+    return uniform_filter(finite_values(plane, "plane", IMAGE_DIMS[:2]), (1, size, size), mode="mirror")
 
 
 def focus_level(plane: ArrayLike, boxes: ArrayLike, counted: ArrayLike | None = None) -> NDArray[np.float64]:
@@ -289,7 +289,7 @@ def localisation_scores(
     """
     import xarray as xr
 
-    images = _labelled_images(attribution, sample)
+    images = labelled_images(attribution, sample)
     arrays = [per_sample(a, images, sample, n) for a, n in ((boxes, "boxes"), (primary, "primary"))]
     arrays.append(per_sample(secondary, images, sample, "secondary"))
     found: dict[str, list[NDArray[Any]]] = {name: [] for name in ("afl", "mafl", "iou", "iou_single", "flat")}
@@ -407,7 +407,14 @@ def _darkness(signed: NDArray[np.float64]) -> NDArray[np.float64]:
 # -------------------------------------------------------------------------------------------- checks
 
 
-def _finite(values: ArrayLike, name: str, dims: Sequence[str]) -> NDArray[np.float64]:
+def finite_values(values: ArrayLike, name: str, dims: Sequence[str]) -> NDArray[np.float64]:
+    """Return finite real numbers (samples, *dims) as float64.
+
+    Raises
+    ------
+    DataError
+        If the number of dimensions is another, there is no value, or one is not finite.
+    """
     array = np.asarray(values)
     if array.ndim != 1 + len(dims) or not array.size or array.dtype.kind not in "fiu":
         raise DataError(
@@ -423,7 +430,7 @@ def _checked(
     plane: ArrayLike, boxes: ArrayLike, counted: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
     """Return images, boxes as int64 and which boxes are there and count (samples, objects)."""
-    values = _finite(plane, "plane", IMAGE_DIMS[:2])
+    values = finite_values(plane, "plane", IMAGE_DIMS[:2])
     given = np.asarray(boxes)
     if (
         given.ndim != 3
@@ -466,8 +473,14 @@ def _asked(pixels: ArrayLike, samples: int) -> NDArray[np.int64]:
     return asked.astype(np.int64)
 
 
-def _labelled_images(attribution: Any, sample: str) -> xr.DataArray:
-    """Return attributions as a DataArray (sample, y, x, channel)."""
+def labelled_images(attribution: Any, sample: str) -> xr.DataArray:
+    """Return attributions as a DataArray (sample, y, x, channel).
+
+    Raises
+    ------
+    DataError
+        If dimensions do not fit, or the values are no real numbers.
+    """
     import xarray as xr
 
     if is_dataarray(attribution):

@@ -1,0 +1,144 @@
+"""The stages that write images, train networks and name their attributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xairt.benchmarks.chaos_media.metadata import Samples
+from xairt.benchmarks.chaos_media.methods import usable_methods
+from xairt.benchmarks.chaos_media.training import MODEL, train_case
+from xairt.benchmarks.chaos_vision.backgrounds import IMAGE_SIDE
+from xairt.benchmarks.chaos_vision.foregrounds import N_CLASSES
+from xairt.benchmarks.chaos_vision.images import (
+    IMAGE,
+    image_dataset,
+    image_parts,
+    load_images,
+    write_images,
+)
+from xairt.data.files import atomic_write
+from xairt.progress import track
+from xairt.runs import Case, Explanation
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+FOLDER, DATA, PATCHES = "data", "data.nc", "patches.npy"
+
+OF_GROUPS = ("feature_ablation", "occlusion", "shap.kernel", "lime")
+"""Methods that treat a patch as one feature."""
+
+_BLOCK = 32
+
+
+def generate(case: Case) -> None:
+    """Write training and test images, those that are explained, and the patches of feature ablation.
+
+    ``data/train`` and ``data/test`` hold PNG files and ``metadata.csv``, unless the setting `folder` names a data set
+    that is there; ``data.nc`` what `image_dataset` gives of the
+    first test images; ``patches.npy`` (224, 224, 3) the number of each feature's patch, row by row.
+
+    Parameters
+    ----------
+    case : Case
+    """
+    from xairt.data.streams import SampleWriter
+
+    config = case.config
+    if config.folder is None:
+        write_images(
+            case.write(FOLDER),
+            config.variant,
+            config.n_train,
+            config.n_test,
+            seed=config.seed,
+            foregrounds_of=config.foregrounds,
+            backgrounds_of=config.backgrounds,
+            progress=case.progress,
+        )
+    explained = parts_of(case, case.write)[1][: config.n_explained]
+    starts = range(0, len(explained), _BLOCK)
+    with SampleWriter(case.write(DATA), title="Images with a foreground in a box") as writer:
+        for start in track(starts, len(starts), "reading", case.progress):
+            writer.append(image_dataset(explained[start : start + _BLOCK]))
+    with atomic_write(case.write(PATCHES)) as path:
+        np.save(path, patch_numbers(config.patch))
+
+
+def patch_numbers(side: int) -> NDArray[np.int32]:
+    """Return the number of each feature's square patch, (224, 224, 3); those at the right and below may be cut.
+
+    Examples
+    --------
+    >>> patch_numbers(32).max(), patch_numbers(32)[40, 8].tolist()
+    (48, [7, 7, 7])
+    """
+    place = np.arange(IMAGE_SIDE) // side
+    number = place[:, None] * (place[-1] + 1) + place
+    return np.repeat(number[:, :, None], 3, axis=2).astype(np.int32)
+
+
+def train(case: Case) -> None:
+    """Train the network; writes what `xairt.benchmarks.chaos_media.training.train_case` does.
+
+    Parameters
+    ----------
+    case : Case
+    """
+    from xairt.training.streaming import read_png
+
+    parts = parts_of(case, case.read)
+    train_case(case, network_of(case), parts, load_images, read_png((IMAGE_SIDE, IMAGE_SIDE, 3)))
+
+
+def parts_of(case: Case, place: Callable[[str], Path]) -> tuple[Samples, Samples]:
+    """Return the training and the test images of a case: the first of its data set.
+
+    Parameters
+    ----------
+    case : Case
+    place : callable
+        ``case.read``, or ``case.write`` in the stage that writes them.
+
+    Raises
+    ------
+    DataError
+        As `xairt.benchmarks.chaos_vision.images.image_parts`.
+    """
+    config = case.config
+    train, test = image_parts(config.folder or place(FOLDER))
+    return train[: config.n_train], test[: config.n_test]
+
+
+def network_of(case: Case) -> tf.keras.Model:
+    """Return the untrained network of a case."""
+    from xairt.models.image_networks import IMAGE_NETWORKS
+
+    return IMAGE_NETWORKS[case.config.network](case.config.seed, N_CLASSES)
+
+
+def explain(case: Case) -> list[Explanation]:
+    """Return the attributions of a case, each for the class that the network predicts, with baseline 0 (mid-grey).
+
+    Methods that cannot explain the network are left out with a warning.
+
+    Parameters
+    ----------
+    case : Case
+
+    Returns
+    -------
+    list of Explanation
+    """
+    from xairt.attribution.registry import resolve
+
+    shared = {"samples": DATA, "variable": IMAGE, "model": MODEL, "seed": case.config.seed}
+    return [
+        Explanation(method, groups=PATCHES if resolve(method).method.name in OF_GROUPS else None, **shared)
+        for method in usable_methods(case.read(MODEL), case.config.methods)
+    ]
