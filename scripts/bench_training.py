@@ -39,12 +39,12 @@ def main(
     from rich.table import Table
 
     from xairt.models.architectures import mamalakis2022
-    from xairt.training import loop
+    from xairt.training import loop, trainer
 
     x, y = maps(samples + samples // 10)
     train, test = (x[:samples], y[:samples]), (x[samples:], y[samples:])
     ours, plain = (mamalakis2022(x.shape[1], seed=0) for _ in range(2))
-    plain.compile(tf.keras.optimizers.SGD(loop.SGD_LEARNING_RATE), "mse")
+    plain.compile(tf.keras.optimizers.SGD(trainer.SGD_LEARNING_RATE), "mse")
     seconds: dict[str, list[float]] = {"xairt": [], "model.fit": []}
 
     def plain_epoch(epoch: int, record: dict[str, float]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import t as student
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 
 from xairt.errors import DataError
 from xairt.metrics.classification import (
@@ -17,6 +17,7 @@ from xairt.metrics.classification import (
     f1,
     most_frequent_class,
     skill_p_value,
+    top_k_accuracy,
 )
 
 RNG = np.random.default_rng(2)
@@ -158,3 +159,32 @@ def test_what_does_not_fit_is_refused():
         f1([0, 2], [0, 1])
     with pytest.raises(DataError, match="give at least 3 finite numbers"):
         effective_sample_size([1.0, 2.0])
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 7])
+def test_top_k_accuracy_is_that_of_scikit_learn(k):
+    random = np.random.default_rng(0)
+    outputs, labels = random.normal(size=(60, 7)), np.arange(60) % 7
+    with np.testing.suppress_warnings() as quiet:
+        quiet.filter(UserWarning)  # scikit-learn finds k of all classes meaningless
+        expected = top_k_accuracy_score(labels, outputs, k=k)
+    assert top_k_accuracy(labels, outputs, k) == pytest.approx(expected)
+    assert top_k_accuracy(labels, outputs, 1) == accuracy(labels, outputs.argmax(axis=1))
+
+
+def test_outputs_that_tell_nothing_have_no_hit():
+    assert top_k_accuracy([0, 1, 2], np.zeros((3, 7)), 5) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs", "k", "message"),
+    [
+        ([0, 1], [[1.0, 2.0]], 1, r"outputs \(1, 2\): give \(samples, classes\)"),
+        ([0, 2], [[1.0, 2.0]] * 2, 1, "class 2; outputs are those of 0 to 1"),
+        ([0, 1], [[1.0, float("nan")]] * 2, 1, "outputs: hold NaN"),
+        ([0, 1], [[1.0, 2.0]] * 2, 0, "k=0: out of range"),
+    ],
+)
+def test_top_k_accuracy_of_what_it_cannot_judge(labels, outputs, k, message):
+    with pytest.raises(DataError, match=message):
+        top_k_accuracy(labels, outputs, k)

@@ -78,6 +78,48 @@ def accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     return float(np.mean(np.equal(*_pair(labels, predicted))))
 
 
+def top_k_accuracy(labels: ArrayLike, outputs: ArrayLike, k: int = 5) -> float:
+    """Return the share of samples whose class has one of the k largest outputs.
+
+    Parameters
+    ----------
+    labels : (samples,)
+        The right classes, from 0.
+    outputs : (samples, classes)
+        One number for each class: probabilities, or logits. Of equal ones the right class counts as the last, so
+        that a network that cannot tell classes apart has no hit.
+    k : int
+        1 is the accuracy; with as many as there are classes all samples are hits.
+
+    Returns
+    -------
+    float
+        0 to 1.
+
+    Raises
+    ------
+    DataError
+        If labels are no classes of the outputs, numbers of samples differ, outputs hold NaN, or k < 1.
+
+    Examples
+    --------
+    >>> outputs = [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]
+    >>> top_k_accuracy([0, 1], outputs, k=1), top_k_accuracy([0, 1], outputs, k=2)
+    (0.5, 1.0)
+    """
+    right, values = class_numbers(labels), np.asarray(outputs)
+    if values.ndim != 2 or len(values) != len(right) or values.dtype.kind not in "iuf":
+        raise DataError(f"outputs {values.shape}: give (samples, classes) for the {len(right)} labels")
+    if right.max() >= values.shape[1]:
+        raise DataError(f"labels: class {right.max()}; outputs are those of 0 to {values.shape[1] - 1}")
+    if np.isnan(values).any():
+        raise DataError("outputs: hold NaN; leave such samples out")
+    if k < 1:
+        raise DataError(f"k={k}: out of range; give a whole number from 1")
+    own = np.take_along_axis(values, right[:, np.newaxis], axis=1)
+    return float(np.mean((values >= own).sum(axis=1) <= k))
+
+
 def f1(labels: ArrayLike, predicted: ArrayLike, n_classes: int = 2) -> NDArray[np.float64]:
     """Return the F1 score of each class, 2 TP / (2 TP + FP + FN); its mean over classes is the macro F1.
 

@@ -173,11 +173,16 @@ def smerf(kind: str, seed: int) -> tf.keras.Model:
     return model
 
 
-def alexnet(seed: int, units: Sequence[int] = ALEXNET_UNITS) -> tf.keras.Model:
-    """Return AlexNet for images of 64 x 64 pixels and 3 channels, as SMERF has it, with its initial weights.
+def alexnet(
+    seed: int,
+    units: Sequence[int] = ALEXNET_UNITS,
+    n_classes: int = 2,
+    image_shape: tuple[int, int, int] = IMAGE_SHAPE,
+) -> tf.keras.Model:
+    """Return AlexNet for images, as SMERF has it, with its initial weights.
 
     Convolutions of 11 x 11 with stride 4 (96 filters), 5 x 5 (256) and 3 x 3 (384, 384, 256), the first two and the
-    last followed by max pooling of 2 x 2; dense layers of `units` with dropout 0.4; two logits. Padding is "same".
+    last followed by max pooling of 2 x 2; dense layers of `units` with dropout 0.4; the logits. Padding is "same".
     Batch normalisation follows every convolution and dense layer, the last one too, then ReLU (not for the logits).
 
     Parameters
@@ -187,11 +192,15 @@ def alexnet(seed: int, units: Sequence[int] = ALEXNET_UNITS) -> tf.keras.Model:
         state is left alone.
     units : sequence of int
         Units of the hidden dense layers, in place of the paper's.
+    n_classes : int
+        Number of logits.
+    image_shape : tuple of int
+        Rows, columns and channels.
 
     Returns
     -------
     tensorflow.keras.Model
-        (samples, 64, 64, 3) -> (samples, 2), not compiled; 28.9 million parameters.
+        (samples, *image_shape) -> (samples, n_classes), not compiled; by default 28.9 million parameters.
 
     Raises
     ------
@@ -205,7 +214,7 @@ def alexnet(seed: int, units: Sequence[int] = ALEXNET_UNITS) -> tf.keras.Model:
     require_units(units)
     seeds = iter(layer_seeds(1, seed, len(ALEXNET_CONVOLUTIONS) + 2 * len(units) + 1))
     layers, glorot = tf.keras.layers, tf.keras.initializers.GlorotUniform
-    model = tf.keras.Sequential([layers.Input(IMAGE_SHAPE)], name="alexnet")
+    model = tf.keras.Sequential([layers.Input(image_shape)], name="alexnet")
     for filters, side, stride, pooled in ALEXNET_CONVOLUTIONS:
         kernel = glorot(seed=next(seeds))
         model.add(layers.Conv2D(filters, side, strides=stride, padding="same", kernel_initializer=kernel))
@@ -219,7 +228,7 @@ def alexnet(seed: int, units: Sequence[int] = ALEXNET_UNITS) -> tf.keras.Model:
         model.add(layers.BatchNormalization())
         model.add(layers.Activation("relu"))
         model.add(layers.Dropout(ALEXNET_DROPOUT, seed=next(seeds)))
-    model.add(layers.Dense(2, kernel_initializer=glorot(seed=next(seeds))))
+    model.add(layers.Dense(n_classes, kernel_initializer=glorot(seed=next(seeds))))
     model.add(layers.BatchNormalization())
     return model
 
@@ -270,7 +279,7 @@ def vgg16(
             "vgg16: no weights given, so the frozen base is random; give weights=PATH of ImageNet weights"
         )
     else:
-        _load_base(tf.keras.Model(model.inputs, model.outputs), weights)
+        load_base(tf.keras.Model(model.inputs, model.outputs), weights, "VGG16")
     for layer in model.layers:
         layer.trainable = False
     model.add(layers.GlobalAveragePooling2D())
@@ -292,17 +301,24 @@ def _vgg16_base(seeds: Iterator[int]) -> Iterator[tf.keras.layers.Layer]:
         yield layers.MaxPooling2D(2, name=f"block{block}_pool")
 
 
-def _load_base(base: tf.keras.Model, weights: str | os.PathLike[str]) -> None:
+def load_base(base: tf.keras.Model, weights: str | os.PathLike[str], name: str) -> None:
+    """Give the layers below a network's head the weights of a Keras HDF5 file without top.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or not of this base, whose name the message tells.
+    """
     path = Path(weights)
     if not path.is_file():
-        raise ModelError(f"{path}: no such file; give the HDF5 file of VGG16's weights without top")
+        raise ModelError(f"{path}: no such file; give the HDF5 file of {name}'s weights without top")
     if path.suffix not in (".h5", ".hdf5"):
         raise ModelError(f"{path}: no Keras HDF5 file; let its name end in .h5")
     try:
         base.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{path}: not the weights of VGG16 without top ({reason_of(error)}); give that HDF5 file"
+            f"{path}: not the weights of {name} without top ({reason_of(error)}); give that HDF5 file"
         ) from error
 
 

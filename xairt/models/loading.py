@@ -10,13 +10,11 @@ import io
 import json
 import os
 import pickle
-import random
 import tempfile
 import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,11 @@ from typing import Any
 import h5py
 import numpy as np
 import tensorflow as tf
-from keras.src import backend as keras_backend
 
 from xairt.errors import ModelError, UntrustedCodeError, reason_of
 from xairt.models.archive import CONFIG_MEMBER, Archive, locate, read_archive, screen
 from xairt.models.safety import Finding, code_refusal, mappings, match_custom_objects, unknown_refusal
+from xairt.models.seeding import global_state_kept
 
 CustomObjects = Mapping[str, Any]
 
@@ -92,7 +90,7 @@ def load_model(
         raise ModelError(f"{archive.path}: {archive.refusal}")
     known = match_custom_objects(archive.screened, {**_registered(archive), **(custom_objects or {})})
     _refuse(archive, screen(archive, known), trust_code)
-    with _global_state_kept():
+    with global_state_kept():
         model = _build(archive, known, trust_code)
     _sources[model] = ModelSource(archive.path.absolute(), archive.sha256, _state_digest(model))
     return model
@@ -148,21 +146,6 @@ def _refuse(archive: Archive, findings: tuple[Finding, ...], trust_code: bool) -
 
 
 # ------------------------------------------------------------------------------------------- building
-
-
-@contextmanager
-def _global_state_kept() -> Iterator[None]:
-    """Restore the random states that Keras draws layer seeds from."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one is kept
-    generator = getattr(keras_backend._SEED_GENERATOR, "generator", None)
-    keras = generator.getstate() if generator is not None else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
-        if generator is not None:
-            generator.setstate(keras)
 
 
 def _build(archive: Archive, custom_objects: CustomObjects, trust_code: bool) -> tf.keras.Model:

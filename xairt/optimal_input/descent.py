@@ -26,7 +26,7 @@ from xairt.optimal_input.objective import Goal, Objective
 from xairt.optimal_input.regularisers import Regulariser, Space
 from xairt.optimal_input.starts import START_DIM, Limits, labelled, one_field, read_starts
 from xairt.progress import bar
-from xairt.training.loop import own_optimizer
+from xairt.training.trainer import own_optimizer
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xairt.training.adversarial import Attack, pgd, pgd_perturbation
-    from xairt.training.callbacks import early_stopping, plateau_decay, step_decay, stop_at_loss
+    from xairt.training.callbacks import (
+        cosine_restarts,
+        early_stopping,
+        plateau_decay,
+        step_decay,
+        stop_at_loss,
+    )
     from xairt.training.classifier import TrainFullyConnectedNN
     from xairt.training.history import History
     from xairt.training.linear import TrainLR
@@ -18,6 +24,13 @@ if TYPE_CHECKING:
     from xairt.training.losses import class_loss, negative_log_likelihood
     from xairt.training.samples import class_weights
     from xairt.training.splits import Split, blocked, gap_of, shuffled
+    from xairt.training.streaming import (
+        file_batches,
+        fit_dataset,
+        read_png,
+        read_wav,
+        shuffled_file_batches,
+    )
 
 _MODULES = {
     "Attack": "adversarial",
@@ -28,14 +41,20 @@ _MODULES = {
     "blocked": "splits",
     "class_loss": "losses",
     "class_weights": "samples",
+    "cosine_restarts": "callbacks",
     "early_stopping": "callbacks",
+    "file_batches": "streaming",
     "fit": "loop",
+    "fit_dataset": "streaming",
     "gap_of": "splits",
     "negative_log_likelihood": "losses",
     "pgd": "adversarial",
     "pgd_perturbation": "adversarial",
     "plateau_decay": "callbacks",
+    "read_png": "streaming",
+    "read_wav": "streaming",
     "shuffled": "splits",
+    "shuffled_file_batches": "streaming",
     "step_decay": "callbacks",
     "stop_at_loss": "callbacks",
 }
@@ -49,14 +68,20 @@ __all__ = [
     "blocked",
     "class_loss",
     "class_weights",
+    "cosine_restarts",
     "early_stopping",
+    "file_batches",
     "fit",
+    "fit_dataset",
     "gap_of",
     "negative_log_likelihood",
     "pgd",
     "pgd_perturbation",
     "plateau_decay",
+    "read_png",
+    "read_wav",
     "shuffled",
+    "shuffled_file_batches",
     "step_decay",
     "stop_at_loss",
 ]

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from xairt.errors import DataError, ModelError
 from xairt.keys import generator_of, noise_keys
-from xairt.training.loop import Perturb
 from xairt.training.losses import SampleLoss, class_loss
+from xairt.training.trainer import Perturb
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,49 @@ def step_decay(rate: float, every: int = 50, factor: float = 0.5) -> Callable[[i
     return lambda epoch: rate * factor ** ((epoch - 1) // every)
 
 
+def cosine_restarts(rate: float, period: int, minimum: float = 0.0) -> Callable[[int], float]:
+    """Return the schedule that lowers a learning rate along half a cosine, and begins anew every so many epochs.
+
+    minimum + (rate - minimum) (1 + cos(pi t / period)) / 2, with t = 0 .. period - 1 the epochs since the last start.
+
+    Parameters
+    ----------
+    rate : float
+        Learning rate of the first epoch of each period, positive.
+    period : int
+        Epochs, >= 1; all periods are equally long.
+    minimum : float
+        What the rate approaches at the end of a period, from 0 to `rate`.
+
+    Returns
+    -------
+    callable
+        From the epoch (from 1) to its learning rate, as ``schedule`` of `xairt.training.fit`.
+
+    Raises
+    ------
+    DataError
+        If a number is out of range.
+
+    References
+    ----------
+    Loshchilov and Hutter (2017), arXiv:1608.03983, equation 5, with T_cur counted in epochs and T_mult = 1.
+
+    Examples
+    --------
+    >>> schedule = cosine_restarts(0.01, 2)
+    >>> [round(schedule(epoch), 6) for epoch in (1, 2, 3, 4)]
+    [0.01, 0.005, 0.01, 0.005]
+    """
+    if not (0 < rate < math.inf and 0 <= minimum <= rate) or period < 1:
+        raise DataError(
+            f"cosine_restarts({rate}, {period}, minimum={minimum}): out of range; give a positive rate, "
+            "period >= 1 and a minimum from 0 to the rate"
+        )
+    half = (rate - minimum) / 2
+    return lambda epoch: minimum + half * (1 + math.cos(math.pi * ((epoch - 1) % period) / period))
+
+
 def plateau_decay(
     rate: float,
     patience: int = 4,

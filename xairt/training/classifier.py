@@ -15,7 +15,7 @@ from xairt.metrics.classification import classification_scores
 from xairt.models.architectures import GAIKWAD_LAYERS, dense_network
 from xairt.models.dense import DenseLayer, dense_layers
 from xairt.training.history import History
-from xairt.training.loop import Callback, Loss, Schedule, fit
+from xairt.training.loop import fit
 from xairt.training.samples import (
     ClassWeight,
     checked_split,
@@ -26,6 +26,7 @@ from xairt.training.samples import (
     taken,
 )
 from xairt.training.splits import Split
+from xairt.training.trainer import Callback, Loss, Schedule
 
 SGD_LEARNING_RATE = 0.01
 MOMENTUM = 0.9

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from xairt.training import Attack
     from xairt.training.history import History
-    from xairt.training.loop import Perturb
+    from xairt.training.trainer import Perturb
 
 DATA, BACKGROUNDS, NETWORKS = "data.nc", "backgrounds.nc", "networks.csv"
 MODEL, HISTORY, ADVERSARIAL_HISTORY = "model.h5", "history.csv", "adversarial_history.csv"

@@ -1,0 +1,137 @@
+"""The stages that write sounds, train networks and name their attributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xairt.benchmarks.chaos_audio.sounds import (
+    N_CHANNELS,
+    load_sounds,
+    sound_dataset,
+    sound_parts,
+    write_sounds,
+)
+from xairt.benchmarks.chaos_audio.wav import RATE
+from xairt.benchmarks.chaos_media.metadata import Samples
+from xairt.benchmarks.chaos_media.methods import usable_methods
+from xairt.benchmarks.chaos_media.training import MODEL, train_case
+from xairt.data.files import atomic_write
+from xairt.progress import track
+from xairt.runs import Case, Explanation
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+FOLDER, DATA, CHANNELS = "data", "data.nc", "channels.npy"
+
+OF_GROUPS = ("feature_ablation", "occlusion", "shap.kernel", "lime")
+"""Methods that treat a channel as one feature."""
+
+_BLOCK = 16
+
+
+def generate(case: Case) -> None:
+    """Write training and test sounds, those that are explained, and the channels of feature ablation.
+
+    ``data/train`` and ``data/test`` hold WAV files and ``metadata.csv``, unless the setting `folder` names a data set
+    that is there; ``data.nc`` what `sound_dataset` gives of the first test sounds; ``channels.npy`` (16000, 10) the
+    channel of each feature.
+
+    Parameters
+    ----------
+    case : Case
+    """
+    from xairt.data.streams import SampleWriter
+
+    config = case.config
+    if config.folder is None:
+        write_sounds(
+            case.write(FOLDER),
+            config.variant,
+            config.n_train,
+            config.n_test,
+            seed=config.seed,
+            words_of=config.words,
+            split=config.split,
+            recordings_of=config.recordings,
+            progress=case.progress,
+        )
+    explained = parts_of(case, case.write)[1][: config.n_explained]
+    starts = range(0, len(explained), _BLOCK)
+    with SampleWriter(case.write(DATA), title="Sounds with a word in one channel") as writer:
+        for start in track(starts, len(starts), "reading", case.progress):
+            writer.append(sound_dataset(explained[start : start + _BLOCK]))
+    with atomic_write(case.write(CHANNELS)) as path, open(path, "wb") as file:
+        np.save(file, channel_numbers())
+
+
+def channel_numbers() -> NDArray[np.int32]:
+    """Return the channel of each feature, (16000, 10)."""
+    return np.tile(np.arange(N_CHANNELS, dtype=np.int32), (RATE, 1))
+
+
+def train(case: Case) -> None:
+    """Train the network; writes what `xairt.benchmarks.chaos_media.training.train_case` does.
+
+    Parameters
+    ----------
+    case : Case
+    """
+    from xairt.training.streaming import read_wav
+
+    parts = parts_of(case, case.read)
+    network = network_of(case, len(parts[0].classes))
+    train_case(case, network, parts, load_sounds, read_wav((RATE, N_CHANNELS)))
+
+
+def parts_of(case: Case, place: Callable[[str], Path]) -> tuple[Samples, Samples]:
+    """Return the training and the test sounds of a case: the first of its data set.
+
+    Parameters
+    ----------
+    case : Case
+    place : callable
+        ``case.read``, or ``case.write`` in the stage that writes them.
+
+    Raises
+    ------
+    DataError
+        As `xairt.benchmarks.chaos_audio.sounds.sound_parts`.
+    """
+    config = case.config
+    train, test = sound_parts(config.folder or place(FOLDER))
+    return train[: config.n_train], test[: config.n_test]
+
+
+def network_of(case: Case, n_classes: int) -> tf.keras.Model:
+    """Return the untrained network of a case, with an output for each label."""
+    from xairt.models.audio_networks import AUDIO_NETWORKS
+
+    return AUDIO_NETWORKS[case.config.network](case.config.seed, n_classes, sound_shape=(RATE, N_CHANNELS))
+
+
+def explain(case: Case) -> list[Explanation]:
+    """Return the attributions of a case, each for the class that the network predicts, with baseline 0 (silence).
+
+    Methods that cannot explain the network are left out with a warning.
+
+    Parameters
+    ----------
+    case : Case
+
+    Returns
+    -------
+    list of Explanation
+    """
+    from xairt.attribution.registry import resolve
+
+    shared = {"samples": DATA, "variable": "x", "model": MODEL, "seed": case.config.seed}
+    return [
+        Explanation(method, groups=CHANNELS if resolve(method).method.name in OF_GROUPS else None, **shared)
+        for method in usable_methods(case.read(MODEL), case.config.methods)
+    ]
