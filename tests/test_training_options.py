@@ -399,3 +399,25 @@ def test_fresh_samples_of_each_epoch():
 def test_bad_fresh_samples_are_refused(given, options, reason):
     with pytest.raises(DataError, match=reason):
         learning(softmax_network(), fresh=lambda epoch: given, epochs=2, **options)
+
+
+def test_steps_compiled_by_xla_train_the_same_network():
+    found = []
+    for jit_compile in (False, True):
+        model = dense_network(
+            4, [{"size": 7, "activation": "gelu"}, {"size": 2, "activation": "softmax"}], seed=1
+        )
+        history = training.fit(
+            *(model, X, Y),
+            epochs=8,
+            batch_size=16,  # and a last batch of 12
+            optimizer="adam",
+            loss=CROSS_ENTROPY,
+            metrics={"accuracy": tf.keras.metrics.categorical_accuracy},
+            jit_compile=jit_compile,
+        )
+        found.append((model.get_weights(), history["loss"], history["accuracy"]))
+    (plain, *columns), (compiled, *same) = found
+    for one, other in zip(plain, compiled, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(same, columns, rtol=1e-5)

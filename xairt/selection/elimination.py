@@ -34,7 +34,7 @@ STOPS = ("count", "error")
 Builder = Callable[[int, int], tf.keras.Model]
 """From the number of inputs and a seed to a new model (samples, inputs) -> (samples, 1)."""
 
-FIT_OPTIONS = ("batch_size", "optimizer", "loss", "schedule")
+FIT_OPTIONS = ("batch_size", "optimizer", "loss", "schedule", "jit_compile")
 """Options of `xairt.training.fit` that a user may set."""
 
 
@@ -120,7 +120,7 @@ def eliminate(
         Show a bar of the rounds on a terminal.
     **fit_options
         ``batch_size`` (by default the whole training part), ``optimizer`` (by default Adam with learning rate 1e-3),
-        ``loss`` (by default "mse") and ``schedule`` of `xairt.training.fit`.
+        ``loss`` (by default "mse"), ``schedule`` and ``jit_compile`` of `xairt.training.fit`.
 
     Returns
     -------

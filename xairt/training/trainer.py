@@ -92,7 +92,7 @@ class Trainer:
 
     Parameters
     ----------
-    model, optimizer, loss, seed, metrics, schedule, perturb
+    model, optimizer, loss, seed, metrics, schedule, perturb, jit_compile
         As of `xairt.training.fit`.
     """
 
@@ -105,6 +105,7 @@ class Trainer:
         metrics: Metrics | None,
         schedule: Schedule | None,
         perturb: Perturb | None = None,
+        jit_compile: bool = False,
     ) -> None:
         self._model = model
         self._loss = tf.keras.losses.get(loss)
@@ -113,6 +114,7 @@ class Trainer:
         self._metrics = dict(metrics or {})
         self._schedule = schedule
         self._perturb = perturb
+        self._descent = tf.function(self._gradients, jit_compile=True) if jit_compile else self._gradients
         if schedule is not None:
             _require_epoch_schedule(schedule, self._optimizer)
 
@@ -190,11 +192,16 @@ class Trainer:
         variables = self._model.trainable_variables
         if self._perturb is not None:
             x = tf.ensure_shape(self._perturb(x, rest[0], self._step_seed()), x.shape)
-        with tf.GradientTape() as tape:
-            values = self._values(True, x, *rest)
-        pairs = zip(tape.gradient(values[0], variables), variables, strict=True)
+        values, gradients = self._descent(x, *rest)
+        pairs = zip(gradients, variables, strict=True)
         self._optimizer.apply_gradients([(gradient, v) for gradient, v in pairs if gradient is not None])
         return values
+
+    def _gradients(self, *batch: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor | None]]:
+        """Return loss and metrics of one batch, and the derivatives of the loss by the weights."""
+        with tf.GradientTape() as tape:
+            values = self._values(True, *batch)
+        return values, tape.gradient(values[0], self._model.trainable_variables)
 
     def _step_seed(self) -> tf.Tensor:
         return tf.stack(

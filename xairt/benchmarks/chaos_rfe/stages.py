@@ -216,6 +216,7 @@ def _selections(case: Case, data: Data) -> Iterator[tuple[str, Selection]]:
         "epochs": config.epochs,
         "batch_size": config.batch_size or len(data.split.train),
         "optimizer": tf.keras.optimizers.legacy.Adam(config.learning_rate),
+        "jit_compile": True,
     }
     frame, trained = _frame(data), {}
     for method in config.methods:

@@ -151,6 +151,7 @@ def _fitted(case: Case, model: tf.keras.Model, made: Samples) -> History:
         epochs=config.epochs,
         batch_size=config.batch_size or rows.stop,
         optimizer=optimizer_of(config),
+        jit_compile=config.dropout == 0,  # XLA would not keep the seed of dropout
         seed=config.seed,
         progress=case.progress,
     )
