@@ -416,3 +416,65 @@ def test_bad_rows_of_sounds(sound_folder, tmp_path):
     table.write_text("file_name,label,position\n../a.wav,ah,1\n")
     with pytest.raises(DataError, match=r"line 2: file_name '../a.wav' leads out of the folder"):
         sounds.read_sounds(tmp_path)
+
+
+# --------------------------------------------------------------------------- noise drawn anew
+
+
+def test_noise_drawn_anew_leaves_the_foreground_and_changes_with_the_epoch():
+    from xairt.benchmarks.chaos_audio import stages as sounds
+    from xairt.benchmarks.chaos_vision import stages as images
+
+    corner = np.array([[96, 96], [0, 191], [191, 0]])
+    pictures = np.full((3, 224, 224, 3), 0.5, np.float32)
+    changed = [images.with_other_noise(pictures, corner, [epoch, 0]).numpy() for epoch in (1, 1, 2)]
+    for picture, (row, column) in zip(changed[0], corner, strict=True):
+        inside = np.zeros((224, 224), bool)
+        inside[row : row + 32, column : column + 32] = True
+        assert (picture[inside] == 0.5).all()
+        assert (picture[~inside] == 0.5).mean() < 0.01
+        assert abs(picture[~inside].mean()) < 0.01
+        assert picture[~inside].std() == pytest.approx(3**-0.5, rel=0.01)
+    assert (changed[0] == changed[1]).all()
+    assert (changed[0] == changed[2]).mean() < 0.1
+
+    heard = np.full((2, 16000, 10), 0.5, np.float32)
+    sound = sounds.with_other_noise(heard, np.array([0, 7]), [1, 0]).numpy()
+    assert (sound[0, :, 0] == 0.5).all()
+    assert (sound[1, :, 7] == 0.5).all()
+    assert sound[1, :, :7].std() == pytest.approx(0.25, rel=0.02)
+
+
+def test_redrawn_batches_hold_every_file_with_its_own_place():
+    import tensorflow as tf
+
+    from xairt import training
+    from xairt.benchmarks.chaos_media.training import redrawn
+
+    position = np.array([5, 6, 7, 8, 9])
+
+    def read(name):
+        return tf.strings.to_number(name)[tf.newaxis]
+
+    def redraw(x, place, key):
+        return tf.concat(
+            [
+                x,
+                tf.cast(place, tf.float32)[:, tf.newaxis],
+                tf.fill(tf.shape(x), float(0)) + tf.cast(key[0], tf.float32),
+            ],
+            1,
+        )
+
+    plain = training.shuffled_file_batches(["0", "1", "2", "3", "4"], np.arange(5), read, 2, 3)
+    passes = []
+    for epoch in (1, 1, 2):
+        batches = list(redrawn(plain, position, redraw, 2, 3)(epoch))
+        assert [len(y) for _, y in batches] == [2, 2, 1]
+        x, y = (np.concatenate([batch[k].numpy() for batch in batches]) for k in (0, 1))
+        assert (x[:, 0] == y).all()
+        assert (x[:, 1] == y + 5).all()
+        passes.append(x)
+    assert (passes[0] == passes[1]).all()
+    assert sorted(passes[2][:, 0]) == [0, 1, 2, 3, 4]
+    assert set(passes[2][:, 2]).isdisjoint(passes[0][:, 2])

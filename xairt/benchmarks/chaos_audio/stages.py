@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xairt.benchmarks.chaos_audio.sounds import (
     N_CHANNELS,
+    NOISE,
     load_sounds,
     sound_dataset,
     sound_parts,
@@ -18,11 +19,11 @@ from xairt.benchmarks.chaos_audio.sounds import (
 )
 from xairt.benchmarks.chaos_audio.wav import RATE
 from xairt.benchmarks.chaos_media.metadata import Samples
-from xairt.benchmarks.chaos_media.methods import usable_methods
 from xairt.benchmarks.chaos_media.training import MODEL, train_case
 from xairt.data.files import atomic_write
 from xairt.progress import track
 from xairt.runs import Case, Explanation
+from xairt.runs.methods import usable_methods
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -86,7 +87,24 @@ def train(case: Case) -> None:
 
     parts = parts_of(case, case.read)
     network = network_of(case, len(parts[0].classes))
-    train_case(case, network, parts, load_sounds, read_wav((RATE, N_CHANNELS)))
+    train_case(case, network, parts, load_sounds, read_wav((RATE, N_CHANNELS)), with_other_noise)
+
+
+def with_other_noise(sounds: tf.Tensor, channel: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return sounds whose channels without the word are noise, normal with sd 0.25, cut at -1 and 1.
+
+    Parameters
+    ----------
+    sounds : (n, 16000, 10)
+    channel : (n,) integers
+        Of the word.
+    seed : (2,) int32
+    """
+    import tensorflow as tf
+
+    noise = tf.clip_by_value(tf.random.stateless_normal(tf.shape(sounds), seed, stddev=NOISE), -1, 1)
+    own = tf.one_hot(channel, N_CHANNELS, on_value=True, off_value=False, dtype=tf.bool)
+    return tf.where(own[:, tf.newaxis], sounds, noise)
 
 
 def parts_of(case: Case, place: Callable[[str], Path]) -> tuple[Samples, Samples]:

@@ -38,6 +38,11 @@ class MediaSettings(RunConfig):
         description="epochs in which the learning rate falls to 0 by a cosine, then it restarts",
         ge=1,
     )
+    fresh_noise: bool = setting(
+        "train",
+        False,
+        description="whether RB.. trains on noise drawn anew in every epoch, not on that of the files (published)",
+    )
     minimum_accuracy: float = setting(
         "score",
         0.3,

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from xairt.benchmarks.chaos_media.metadata import Samples
-from xairt.benchmarks.chaos_media.variants import PARTS
+from xairt.benchmarks.chaos_media.variants import PARTS, variant_of
 from xairt.data.files import atomic_write
 from xairt.progress import track
 from xairt.runs import Case
@@ -27,13 +27,18 @@ MODEL, HISTORY, NETWORKS = "model.h5", "history.csv", "networks.csv"
 TOP = 5
 """Largest outputs that the right class may be among, beside the largest alone."""
 
+Redraw = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], "tf.Tensor"]
+"""From a batch, the positions of its foregrounds and two int32 numbers to seed with, to the batch with other noise."""
+
 Load = Callable[[Samples], NDArray[np.float32]]
 """From samples to their array (n, ...)."""
 
 _BLOCK = 32
 
 
-def train_case(case: Case, model: tf.keras.Model, parts: Sequence[Samples], load: Load, read: Reader) -> None:
+def train_case(
+    case: Case, model: tf.keras.Model, parts: Sequence[Samples], load: Load, read: Reader, redraw: Redraw
+) -> None:
     """Train the network of a case, and tell its accuracy.
 
     AdamW on softmax cross-entropy, with a learning rate that falls by cosines. The accuracy on the test samples is
@@ -53,6 +58,8 @@ def train_case(case: Case, model: tf.keras.Model, parts: Sequence[Samples], load
         Reads samples, and says what is wrong with a file.
     read : callable
         The same as a TensorFlow function from the name of one file.
+    redraw : callable
+        Draws the noise around foregrounds anew; used by the setting `fresh_noise` and a random background.
 
     Raises
     ------
@@ -65,7 +72,7 @@ def train_case(case: Case, model: tf.keras.Model, parts: Sequence[Samples], load
     """
     from xairt.models.saving import save_model
 
-    _fitted(case, model, parts, read).to_csv(case.write(HISTORY))
+    _fitted(case, model, parts, read, redraw).to_csv(case.write(HISTORY))
     save_model(model, case.write(MODEL))
     rows = []
     for part, samples in zip(PARTS, parts, strict=True):
@@ -118,16 +125,21 @@ def network_rows(case: Case) -> list[dict[str, Any]]:
     return table.assign(method=NETWORK).to_dict("records")
 
 
-def _fitted(case: Case, model: tf.keras.Model, parts: Sequence[Samples], read: Reader) -> History:
+def _fitted(
+    case: Case, model: tf.keras.Model, parts: Sequence[Samples], read: Reader, redraw: Redraw
+) -> History:
     import tensorflow as tf
 
     from xairt import training
 
     config = case.config
     train, test = parts
+    batches = training.shuffled_file_batches(train.paths, train.label, read, config.batch_size, config.seed)
+    if config.fresh_noise and not variant_of(config.variant).structural:
+        batches = redrawn(batches, train.position, redraw, config.batch_size, config.seed)
     history = training.fit_dataset(
         model,
-        training.shuffled_file_batches(train.paths, train.label, read, config.batch_size, config.seed),
+        batches,
         epochs=config.epochs,
         optimizer=tf.keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay),
         loss=training.class_loss(),
@@ -140,6 +152,51 @@ def _fitted(case: Case, model: tf.keras.Model, parts: Sequence[Samples], read: R
     if history.interrupted:
         raise KeyboardInterrupt
     return history
+
+
+def redrawn(
+    batches: Callable[[int], tf.data.Dataset],
+    position: NDArray[np.int64],
+    redraw: Redraw,
+    batch_size: int,
+    seed: int,
+) -> Callable[[int], tf.data.Dataset]:
+    """Return batches whose noise is drawn anew in every epoch.
+
+    Parameters
+    ----------
+    batches : callable
+        From the epoch to its batches, as `xairt.training.shuffled_file_batches` gives them for this seed.
+    position : (n,) or (n, 2) integers
+        Of the foregrounds, in the order of the files.
+    redraw : callable
+        Changes a batch.
+    batch_size, seed : int
+        Of the batches; the seed keys the noise as well.
+
+    Returns
+    -------
+    callable
+        As `batches`.
+    """
+    import tensorflow as tf
+
+    from xairt.training.loop import epoch_order
+
+    def of_epoch(epoch: int) -> tf.data.Dataset:
+        places = position[epoch_order(len(position), seed, epoch)].astype(np.int32)
+        keys = np.random.default_rng([seed, epoch]).integers(2**31, size=(-(-len(places) // batch_size), 2))
+        parts = (
+            batches(epoch),
+            tf.data.Dataset.from_tensor_slices(places).batch(batch_size),
+            tf.data.Dataset.from_tensor_slices(keys.astype(np.int32)),
+        )
+        changed = tf.data.Dataset.zip(parts).map(
+            lambda batch, place, key: (redraw(batch[0], place, key), batch[1]), tf.data.AUTOTUNE
+        )
+        return changed.prefetch(1)
+
+    return of_epoch
 
 
 def _outputs(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +14,7 @@ from xairt.benchmarks.chaos_symbolic.data import Samples, samples
 from xairt.benchmarks.chaos_symbolic.formulas import formula_of
 from xairt.data.files import atomic_write, write_dataset
 from xairt.runs import Case, CaseSettings, Explanation
+from xairt.runs.methods import usable_methods
 from xairt.runs.scores import NETWORK
 
 if TYPE_CHECKING:
@@ -31,8 +29,6 @@ _OPTIMIZERS = {"adam": "Adam", "nadam": "Nadam", "rmsprop": "RMSprop", "adagrad"
 """Names of Keras's legacy classes, which make the faster steps."""
 
 _PREDICTION_BATCH = 4096
-
-log = logging.getLogger(__name__)
 
 
 def generate(case: Case) -> None:
@@ -190,13 +186,7 @@ def explain(case: Case) -> list[Explanation]:
     config = case.config
     first, last = explained(config)
     shared = {"samples": DATA, "first": first, "last": last, "model": MODEL, "seed": config.seed}
-    found = []
-    for method in config.methods:
-        if reason := _obstacle(case, method):
-            _tell_once(case.name, method, reason)
-        else:
-            found.append(Explanation(method, **shared))
-    return found
+    return [Explanation(method, **shared) for method in usable_methods(case.read(MODEL), config.methods)]
 
 
 def explained(config: CaseSettings) -> tuple[int, int]:
@@ -204,24 +194,3 @@ def explained(config: CaseSettings) -> tuple[int, int]:
     n_test = round(config.test_share * config.n_samples)
     first = config.n_samples - n_test
     return first, first + min(config.n_explained or n_test, n_test)
-
-
-def _obstacle(case: Case, method: str) -> str:
-    """Return why a method cannot explain the trained network of a case, or an empty text."""
-    path = case.folder / MODEL
-    if not path.exists():
-        return ""
-    from xairt.attribution.registry import resolve
-    from xairt.models.card import inspect_model
-    from xairt.models.support import FAMILIES
-
-    name = resolve(method).method.name
-    for family, verdict in inspect_model(path).families.items():
-        if not verdict.applies and any(fnmatchcase(name, pattern) for pattern in FAMILIES[family]):
-            return verdict.reason
-    return ""
-
-
-@lru_cache(maxsize=4096)
-def _tell_once(case: str, method: str, reason: str) -> None:
-    log.warning("case %s: %s is left out: %s", case, method, reason)

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xairt.benchmarks.chaos_media.metadata import Samples
-from xairt.benchmarks.chaos_media.methods import usable_methods
 from xairt.benchmarks.chaos_media.training import MODEL, train_case
 from xairt.benchmarks.chaos_vision.backgrounds import IMAGE_SIDE
-from xairt.benchmarks.chaos_vision.foregrounds import N_CLASSES
+from xairt.benchmarks.chaos_vision.foregrounds import N_CLASSES, SIDE
 from xairt.benchmarks.chaos_vision.images import (
     IMAGE,
     image_dataset,
@@ -24,6 +23,7 @@ from xairt.benchmarks.chaos_vision.images import (
 from xairt.data.files import atomic_write
 from xairt.progress import track
 from xairt.runs import Case, Explanation
+from xairt.runs.methods import usable_methods
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -93,7 +93,27 @@ def train(case: Case) -> None:
     from xairt.training.streaming import read_png
 
     parts = parts_of(case, case.read)
-    train_case(case, network_of(case), parts, load_images, read_png((IMAGE_SIDE, IMAGE_SIDE, 3)))
+    read = read_png((IMAGE_SIDE, IMAGE_SIDE, 3))
+    train_case(case, network_of(case), parts, load_images, read, with_other_noise)
+
+
+def with_other_noise(images: tf.Tensor, corner: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return images whose pixels outside of the foreground are noise, uniform in the 256 levels from -1 to 1.
+
+    Parameters
+    ----------
+    images : (n, 224, 224, 3)
+    corner : (n, 2) integers
+        Row and column of the upper left pixel of the foreground.
+    seed : (2,) int32
+    """
+    import tensorflow as tf
+
+    levels = tf.random.stateless_uniform(tf.shape(images), seed, 0, 256, tf.int32)
+    place = tf.range(IMAGE_SIDE) - corner[..., tf.newaxis]  # (n, axis, pixel)
+    within = (place >= 0) & (place < SIDE)
+    inside = within[:, 0, :, tf.newaxis, tf.newaxis] & within[:, 1, tf.newaxis, :, tf.newaxis]
+    return tf.where(inside, images, tf.cast(levels, tf.float32) / 127.5 - 1.0)
 
 
 def parts_of(case: Case, place: Callable[[str], Path]) -> tuple[Samples, Samples]:
