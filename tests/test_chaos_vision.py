@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xairt import metrics, runs
-from xairt.benchmarks.chaos_media import methods as media_methods
+from xairt.benchmarks.chaos_media import methods as run_methods
 from xairt.benchmarks.chaos_media.training import accuracy_rows
 from xairt.benchmarks.chaos_vision import CHAOS_VISION, stages
 from xairt.benchmarks.chaos_vision.images import write_images
@@ -192,9 +192,9 @@ def test_methods_that_cannot_explain_a_network_are_left_out_once(tmp_path, caplo
     model = tf.keras.Sequential([layers.Input((5, 2)), layers.LSTM(3), layers.Dense(2)])
     model.save(tmp_path / "model.h5", include_optimizer=False)
     methods = ("saliency", "deeplift.rescale", "feature_ablation", "random")
-    with caplog.at_level(logging.WARNING, media_methods.__name__):
+    with caplog.at_level(logging.WARNING, run_methods.__name__):
         for _ in range(2):
-            assert media_methods.usable_methods(tmp_path / "model.h5", methods) == (
+            assert run_methods.usable_methods(tmp_path / "model.h5", methods) == (
                 "saliency",
                 "feature_ablation",
                 "random",
@@ -202,7 +202,7 @@ def test_methods_that_cannot_explain_a_network_are_left_out_once(tmp_path, caplo
     assert caplog.text.count("deeplift.rescale cannot explain") == 1
     assert "LSTM" in caplog.text
     with pytest.raises(DataError, match=r"none of the methods can explain it; choose others"):
-        media_methods.usable_methods(tmp_path / "model.h5", ("lrp.z",))
+        run_methods.usable_methods(tmp_path / "model.h5", ("lrp.z",))
 
 
 # -------------------------------------------------------------------------------------------- a run
