@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xairt import metrics, runs
-from xairt.benchmarks.chaos_media import methods as run_methods
 from xairt.benchmarks.chaos_media.training import accuracy_rows
 from xairt.benchmarks.chaos_vision import CHAOS_VISION, stages
 from xairt.benchmarks.chaos_vision.images import write_images
@@ -19,6 +18,7 @@ from xairt.benchmarks.chaos_vision.scoring import image_scores
 from xairt.benchmarks.chaos_vision.settings import PRESETS
 from xairt.data.files import read_array
 from xairt.errors import DataError, MethodError
+from xairt.runs import methods as run_methods
 
 GOLDEN = Path(__file__).parent / "data" / "golden" / "chaosmining.npz"
 TRUE = [20, 52, 30, 62]
