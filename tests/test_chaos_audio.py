@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from xairt import runs
 from xairt.benchmarks.chaos_audio import CHAOS_AUDIO, AudioSettings, explain, stages
-from xairt.benchmarks.chaos_audio.figures import channel_bars, method_radar
-from xairt.benchmarks.chaos_audio.scoring import channel_shares, shares_from_word, sound_scores
+from xairt.benchmarks.chaos_audio.figures import channel_bars
+from xairt.benchmarks.chaos_audio.scoring import CHANCE, SHARE, channel_shares, shares_from_word, sound_scores
 from xairt.benchmarks.chaos_audio.sounds import load_sounds, sound_parts
+from xairt.benchmarks.chaos_media.figures import method_radar
 from xairt.data.files import read_array, read_dataset
 from xairt.errors import DataError, MethodError
 from xairt.models.saving import save_model
@@ -137,7 +138,10 @@ def test_figures_are_drawn(finished):
     assert len(panels) == 6
     heights = [[bar.get_height() for bar in ax.patches] for ax in panels]
     np.testing.assert_allclose(np.sum(heights, axis=1), 1, rtol=1e-6)
-    lines = {line.get_label(): line for line in method_radar(finished.scores).axes[0].get_lines()}
+    lines = {
+        line.get_label(): line
+        for line in method_radar(finished.scores, SHARE, "share", CHANCE).axes[0].get_lines()
+    }
     assert set(lines) == {"RBRP.tcn.seed0", "RBRP.rnn.seed0", "chance"}
     assert np.isnan(lines["RBRP.rnn.seed0"].get_ydata()).sum() == 1
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xairt import metrics, runs
+from xairt.benchmarks.chaos_media import stages as media_stages
 from xairt.benchmarks.chaos_media.training import accuracy_rows
 from xairt.benchmarks.chaos_vision import CHAOS_VISION, stages
 from xairt.benchmarks.chaos_vision.images import write_images
@@ -234,7 +235,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(stages, "network_of", middle_reader)
-        patched.setattr(stages, "_BLOCK", 2)  # data.nc is written in two pieces
+        patched.setattr(media_stages, "_BLOCK", 2)  # data.nc is written in two pieces
         config = CHAOS_VISION.configured(SMALL, "quick")
         outcome = runs.execute(CHAOS_VISION, config, folder)
     assert outcome.failed == []
@@ -275,7 +276,7 @@ def test_files_and_figures(finished):
     assert len(history) == 2
     assert {"accuracy", "val_accuracy", "learning_rate"} <= set(history)
     assert len(list((case.folder / "data" / "train").glob("*.png"))) == 60
-    names = {"scores.png", "learning.png", "examples-RBFP.small_cnn.seed0.png"}
+    names = {"scores.png", "methods.png", "learning.png", "examples-RBFP.small_cnn.seed0.png"}
     assert {file.name for file in (finished.folder / "figures").iterdir()} == names
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from xairt.data.files import atomic_write
 from xairt.errors import DataError
-from xairt.runs.contract import Case
+from xairt.runs.contract import Case, Explanation
 
 FILE = "scores.csv"
 
@@ -159,17 +159,71 @@ def statistics(values: ArrayLike) -> dict[str, float]:
     }
 
 
+def statistic_rows(
+    metric: str, values: ArrayLike, further: Mapping[str, float] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of scores for each of the `statistics` of a metric over samples.
+
+    Parameters
+    ----------
+    metric : str
+    values : (samples,)
+        NaN where a sample has no score.
+    further : mapping, optional
+        Statistic -> value: in place of those, or beside them.
+
+    Yields
+    ------
+    dict
+        ``metric, statistic, value, n``: `n` counts the samples with a score, of ``missing`` all.
+
+    Examples
+    --------
+    >>> next(statistic_rows("iou", [0.5, 0.7, float("nan")]))
+    {'metric': 'iou', 'statistic': 'mean', 'value': 0.6, 'n': 2}
+    """
+    scores = np.asarray(values, np.float64)
+    summary = statistics(scores)
+    n_scored = len(scores) - int(summary["missing"])
+    for statistic, value in (summary | dict(further or {})).items():
+        n = len(scores) if statistic == "missing" else n_scored
+        yield {"metric": metric, "statistic": statistic, "value": value, "n": n}
+
+
+def identity_of(explanation: Explanation) -> dict[str, str | None]:
+    """Return the columns ``label, method, engine, convention`` of an attribution's scores."""
+    from xairt.attribution.registry import resolve
+
+    call = resolve(explanation.method, convention=explanation.convention)
+    return {
+        "label": explanation.name,
+        "method": call.form,
+        "engine": explanation.engine or call.method.engines[0],
+        "convention": explanation.convention,
+    }
+
+
 def short_names(methods: Iterable[str]) -> dict[str, str]:
-    """Return methods without their parameters, as far as that tells them apart.
+    """Return methods without their parameters, as far as that tells them apart; else with the first one.
 
     Examples
     --------
     >>> short_names(["gradient", "shap.kernel(nsamples=100)"])
     {'gradient': 'gradient', 'shap.kernel(nsamples=100)': 'shap.kernel'}
+    >>> list(short_names(["ig(steps=10, rule='x')", "ig(steps=20, rule='x')"]).values())
+    ['ig(steps=10)', 'ig(steps=20)']
     """
     full = list(methods)
-    names = [method.partition("(")[0] for method in full]
-    return {m: name if names.count(name) == 1 else m for m, name in zip(full, names, strict=True)}
+    ways = ([m.partition("(")[0] for m in full], [_with_first_parameter(m) for m in full], full)
+    return {
+        method: next(names[k] for names in ways if names.count(names[k]) == 1 or names is full)
+        for k, method in enumerate(full)
+    }
+
+
+def _with_first_parameter(method: str) -> str:
+    head, comma, _ = method.partition(", ")
+    return f"{head})" if comma else method
 
 
 def of_networks(table: pd.DataFrame) -> pd.Series:

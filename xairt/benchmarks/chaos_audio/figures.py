@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xairt.benchmarks.chaos_audio.scoring import CHANCE, SAMPLE_SCORES, SHARE, shares_from_word
-from xairt.benchmarks.chaos_audio.stages import DATA
-from xairt.benchmarks.chaos_media.learning import learning_curves
+from xairt.benchmarks.chaos_media.figures import learning_curves, method_radar
+from xairt.benchmarks.chaos_media.stages import DATA
 from xairt.benchmarks.smerf.figures import Bar, bars
 from xairt.data.files import read_array, read_dataset
 from xairt.runs import Case, Run
 from xairt.runs.scores import short_names
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 WORD, OTHERS = "channel of the word", "other channels"
@@ -40,7 +39,8 @@ def figures(run: Run, output: Path) -> None:
 
     scored = set(run.scores["case"])
     cases = [case for name, case in run.cases.items() if name in scored]
-    save_figure(method_radar(run.scores), output / "methods.png", run.config.dpi)
+    radar = method_radar(run.scores, SHARE, "share of the word's channel", CHANCE)
+    save_figure(radar, output / "methods.png", run.config.dpi)
     save_figure(learning_curves(cases), output / "learning.png", run.config.dpi)
     for case in cases:
         save_figure(channel_bars(case), output / f"channels-{case.name}.png", run.config.dpi)
@@ -71,38 +71,3 @@ def channel_bars(case: Case) -> Figure:
         heights = {f"+{k}" if k else "word": Bar(*pair) for k, pair in enumerate(zip(mean, sd, strict=True))}
         panels[name] = {WORD: {"word": heights.pop("word")}, OTHERS: heights}
     return bars(panels, COLOURS, columns=min(2, len(panels)), ylabel="share")
-
-
-def method_radar(scores: pd.DataFrame) -> Figure:
-    """Draw the mean share of the word's channel: a spoke for each method, a line for each case.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        Of a run.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The dashed circle is chance. A method that cannot explain a network leaves a gap in its line.
-    """
-    from xairt.plots.style import TICK_SIZE, new_figure
-
-    own = scores[(scores["metric"] == SHARE) & (scores["statistic"] == "mean")]
-    table = own.pivot(index="label", columns="case", values="value").reindex(own["label"].unique())
-    names = short_names(table.index)
-    angles = np.linspace(0, 2 * np.pi, len(table), endpoint=False)
-    figure = new_figure()
-    figure.set_size_inches(5.6, 4.8)
-    ax = figure.add_subplot(projection="polar")
-    around = np.append(angles, angles[:1])
-    for case in own["case"].unique():
-        ax.plot(around, np.append(table[case], table[case].iloc[:1]), marker="o", markersize=3, label=case)
-    circle = np.linspace(0, 2 * np.pi, 100)
-    ax.plot(circle, np.full(100, CHANCE), color="0.4", linestyle="--", linewidth=0.8, label="chance")
-    ax.set_xticks(angles, [names[label] for label in table.index], fontsize=TICK_SIZE)
-    ax.set_ylim(0, 1)
-    ax.tick_params(axis="y", labelsize=TICK_SIZE - 1)
-    ax.set_title("share of the word's channel", fontsize=TICK_SIZE + 1)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=TICK_SIZE, frameon=False)
-    return figure

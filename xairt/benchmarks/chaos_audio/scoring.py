@@ -10,13 +10,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from xairt.benchmarks.chaos_audio.sounds import N_CHANNELS
-from xairt.benchmarks.chaos_audio.stages import DATA, explain
+from xairt.benchmarks.chaos_audio.stages import explain
+from xairt.benchmarks.chaos_media.stages import DATA
 from xairt.benchmarks.chaos_media.training import network_rows
 from xairt.data.files import read_array, write_dataset
 from xairt.data.streams import sample_blocks
 from xairt.errors import DataError
 from xairt.runs import Case
-from xairt.runs.scores import statistics
+from xairt.runs.scores import identity_of, statistic_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,6 +26,9 @@ SAMPLE_SCORES = "sample_scores.nc"
 
 SHARE, FOUND = "channel_share", "channel_found"
 """Share of the word's channel, and whether it is the channel with the largest share."""
+
+CHANCE = 1 / N_CHANNELS
+"""Share of a channel, and of sounds whose channel is found, where attributions know nothing."""
 
 _BLOCK = 25
 
@@ -50,18 +54,14 @@ def score(case: Case) -> pd.DataFrame:
     """
     import xarray as xr
 
-    from xairt.attribution.registry import resolve
-
     position = read_array(case.read(DATA), "position").values
     rows, found = network_rows(case), []
     explanations = explain(case)
     for explanation in explanations:
         blocks = sample_blocks(case.read(explanation.file), "attribution", size=_BLOCK)
         found.append(sound_scores(np.concatenate([channel_shares(b.values) for b in blocks]), position))
-        call = resolve(explanation.method)
-        identity = {"label": explanation.name, "method": call.form, "engine": call.method.engines[0]}
         for metric in (SHARE, FOUND):
-            rows += [identity | row for row in _rows(metric, found[-1][metric].values)]
+            rows += [identity_of(explanation) | row for row in statistic_rows(metric, found[-1][metric])]
     joined = xr.concat(found, "label").assign_coords(label=[e.name for e in explanations])
     write_dataset(joined, case.write(SAMPLE_SCORES), title="Share of each channel, of every sound by label")
     return pd.DataFrame(rows)
@@ -157,20 +157,3 @@ def shares_from_word(shares: ArrayLike, position: ArrayLike) -> NDArray[np.float
     values = np.asarray(shares, np.float64)
     order = (np.asarray(position)[:, None] + np.arange(values.shape[1])) % values.shape[1]
     return np.take_along_axis(values, order, axis=1)
-
-
-def _rows(metric: str, values: NDArray[np.float64]) -> list[dict[str, object]]:
-    scored = int(np.isfinite(values).sum())
-    return [
-        {
-            "metric": metric,
-            "statistic": statistic,
-            "value": value,
-            "n": len(values) if statistic == "missing" else scored,
-        }
-        for statistic, value in statistics(values).items()
-    ]
-
-
-CHANCE = 1 / N_CHANNELS
-"""Share of a channel, and of sounds whose channel is found, where attributions know nothing."""

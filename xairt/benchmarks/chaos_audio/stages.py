@@ -19,21 +19,15 @@ from xairt.benchmarks.chaos_audio.sounds import (
 )
 from xairt.benchmarks.chaos_audio.wav import RATE
 from xairt.benchmarks.chaos_media.metadata import Samples
-from xairt.benchmarks.chaos_media.training import MODEL, train_case
+from xairt.benchmarks.chaos_media.stages import FOLDER, explanations, first_samples, write_explained
+from xairt.benchmarks.chaos_media.training import train_case
 from xairt.data.files import atomic_write
-from xairt.progress import track
 from xairt.runs import Case, Explanation
-from xairt.runs.methods import usable_methods
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-FOLDER, DATA, CHANNELS = "data", "data.nc", "channels.npy"
-
-OF_GROUPS = ("feature_ablation", "occlusion", "shap.kernel", "lime")
-"""Methods that treat a channel as one feature."""
-
-_BLOCK = 16
+CHANNELS = "channels.npy"
 
 
 def generate(case: Case) -> None:
@@ -47,8 +41,6 @@ def generate(case: Case) -> None:
     ----------
     case : Case
     """
-    from xairt.data.streams import SampleWriter
-
     config = case.config
     if config.folder is None:
         write_sounds(
@@ -62,11 +54,7 @@ def generate(case: Case) -> None:
             recordings_of=config.recordings,
             progress=case.progress,
         )
-    explained = parts_of(case, case.write)[1][: config.n_explained]
-    starts = range(0, len(explained), _BLOCK)
-    with SampleWriter(case.write(DATA), title="Sounds with a word in one channel") as writer:
-        for start in track(starts, len(starts), "reading", case.progress):
-            writer.append(sound_dataset(explained[start : start + _BLOCK]))
+    write_explained(case, parts_of(case, case.write)[1], sound_dataset, "Sounds with a word in one channel")
     with atomic_write(case.write(CHANNELS)) as path, open(path, "wb") as file:
         np.save(file, channel_numbers())
 
@@ -121,9 +109,7 @@ def parts_of(case: Case, place: Callable[[str], Path]) -> tuple[Samples, Samples
     DataError
         As `xairt.benchmarks.chaos_audio.sounds.sound_parts`.
     """
-    config = case.config
-    train, test = sound_parts(config.folder or place(FOLDER))
-    return train[: config.n_train], test[: config.n_test]
+    return first_samples(case, sound_parts(case.config.folder or place(FOLDER)))
 
 
 def network_of(case: Case, n_classes: int) -> tf.keras.Model:
@@ -146,10 +132,4 @@ def explain(case: Case) -> list[Explanation]:
     -------
     list of Explanation
     """
-    from xairt.attribution.registry import resolve
-
-    shared = {"samples": DATA, "variable": "x", "model": MODEL, "seed": case.config.seed}
-    return [
-        Explanation(method, groups=CHANNELS if resolve(method).method.name in OF_GROUPS else None, **shared)
-        for method in usable_methods(case.read(MODEL), case.config.methods)
-    ]
+    return explanations(case, "x", CHANNELS)

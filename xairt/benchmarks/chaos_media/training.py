@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from xairt.benchmarks.chaos_media.metadata import Samples
 from xairt.benchmarks.chaos_media.variants import PARTS, variant_of
 from xairt.data.files import atomic_write
+from xairt.metrics.classification import top_k_accuracy
 from xairt.progress import track
 from xairt.runs import Case
 from xairt.runs.scores import NETWORK
@@ -95,27 +96,24 @@ def accuracy_rows(outputs: ArrayLike, label: ArrayLike, part: str) -> list[dict[
     Returns
     -------
     list of dict
-        Rows of a table of scores: ``accuracy.<part>``, ``accuracy_top5.<part>``. An output as large as the right
-        one comes before it.
+        Rows of a table of scores: ``accuracy.<part>``, ``accuracy_top5.<part>``, see
+        `xairt.metrics.classification.top_k_accuracy`.
 
     Examples
     --------
     >>> [row["value"] for row in accuracy_rows([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]], [0, 2], "test")]
     [0.5, 1.0]
     """
-    values, right = np.asarray(outputs), np.asarray(label)
-    own = np.take_along_axis(values, right[:, None], axis=1)
-    before = (values >= own).sum(axis=1) - 1
-    found = {"accuracy": before < 1, f"accuracy_top{TOP}": before < TOP}
+    found = {"accuracy": 1, f"accuracy_top{TOP}": TOP}
     return [
         {
             "label": NETWORK,
             "metric": f"{metric}.{part}",
             "statistic": "value",
-            "value": float(hits.mean()),
-            "n": len(right),
+            "value": top_k_accuracy(label, outputs, k),
+            "n": len(np.asarray(label)),
         }
-        for metric, hits in found.items()
+        for metric, k in found.items()
     ]
 
 

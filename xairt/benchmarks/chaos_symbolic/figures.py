@@ -100,15 +100,19 @@ def formula_bars(rows: pd.DataFrame, published: bool = True) -> Figure:
         The line is the average over formulas, the dashed one that of the publication.
     """
     from xairt.plots.distributions import panels_for
+    from xairt.plots.style import LABEL_SIZE
 
     short = short_names(dict.fromkeys(rows["label"]))
     groups = list(rows.groupby(["label", "metric"], sort=False))
     titles = [_title(short[label], metric) for (label, metric), _ in groups]
     formulas = list(dict.fromkeys(rows["formula"]))
     figure, axes = panels_for(titles, 3, (3.2, 1.8))
+    lines = {}
     for ax, ((label, metric), group) in zip(axes, groups, strict=True):
         values = group.groupby("formula")["value"].mean().reindex(formulas)
         _bars(ax, values, PUBLISHED.get((label, metric)) if published else None)
+        lines |= {line.get_label(): line for line in ax.get_lines()}
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2, fontsize=LABEL_SIZE)
     return figure
 
 
@@ -162,16 +166,16 @@ def _title(label: str, metric: str) -> str:
     kind, _, truth = metric.partition(".")
     if label == NETWORK:
         return kind.replace("_", " ")
-    return f"{label} - {truth}" if truth else label
+    return f"{label}\nand {truth}" if truth else label
 
 
 def _bars(ax: Axes, values: pd.Series, published: float | None) -> None:
     from xairt.plots.style import LABEL_SIZE, TICK_SIZE
 
     ax.bar(np.arange(len(values)), values, color="tab:blue", alpha=0.6)
-    ax.axhline(values.mean(), color="tab:blue", linewidth=1.0)
+    ax.axhline(values.mean(), color="tab:blue", linewidth=1.0, label="average over formulas")
     if published is not None:
-        ax.axhline(published, color="black", linewidth=1.0, linestyle="--")
+        ax.axhline(published, color="black", linewidth=1.0, linestyle="--", label="published average")
     ax.set_xticks(range(len(values)), values.index, fontsize=TICK_SIZE)
     ax.set_ylim(min(0.0, float(np.nanmin(values))), 1)
     ax.set_xlabel("formula", fontsize=LABEL_SIZE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from xairt.benchmarks.chaos_symbolic.settings import CONTROLS, SWEPT
 from xairt.benchmarks.chaos_symbolic.stages import NETWORKS, TRUTHS, explain
 from xairt.data.files import read_array, read_dataset, write_dataset
 from xairt.runs import Case
-from xairt.runs.scores import NETWORK, statistics
+from xairt.runs.scores import NETWORK, identity_of, statistic_rows
 
 SAMPLE_SCORES = "sample_scores.nc"
 UNIFORMITY, PRECISION = "uniformity", "functional_precision"
@@ -109,19 +109,15 @@ def score(case: Case) -> pd.DataFrame:
     relevant = np.arange(known.sizes["variable"]) < n_letters
     found, rows = {}, _network_rows(case)
     for explanation in explain(case):
-        call = resolve(explanation.method)
+        name = resolve(explanation.method).method.name
         attribution = read_array(case.read(explanation.file), "attribution").values
         truth = {name: known[name].values[: len(attribution)] for name in truths_of(explanation.method)}
         for metric, values in sample_scores(explanation.method, attribution, truth, relevant).items():
             found[explanation.name, metric] = values
-            published = (call.method.name, metric.partition(".")[2]) in PUBLISHED_TRUTHS
-            identity = {
-                "label": explanation.name,
-                "method": call.form,
-                "engine": call.method.engines[0],
-                "convention": conventions.CHAOSMINING2024.name if published else None,
-            }
-            rows += [identity | row for row in _rows(metric, values)]
+            published = (name, metric.partition(".")[2]) in PUBLISHED_TRUTHS
+            identity = identity_of(explanation)
+            identity["convention"] = conventions.CHAOSMINING2024.name if published else None
+            rows += [identity | row for row in statistic_rows(metric, values)]
     _write_sample_scores(case, found)
     return pd.DataFrame(rows)
 
@@ -155,14 +151,6 @@ def averages(table: pd.DataFrame, cases: Mapping[str, Mapping[str, Any]]) -> pd.
     of_seeds = by_seed.groupby(keys, sort=False)["value"].agg(["std", "size"])
     found = found.rename(columns={"mean": "value", "size": "n_formulas"})
     return found.assign(sd=of_seeds["std"], n_seeds=of_seeds["size"]).reset_index()
-
-
-def _rows(metric: str, values: NDArray[np.float64]) -> Iterable[dict[str, Any]]:
-    summary = statistics(values)
-    n_scored = len(values) - int(summary["missing"])
-    for statistic, value in summary.items():
-        n = len(values) if statistic == "missing" else n_scored
-        yield {"metric": metric, "statistic": statistic, "value": value, "n": n}
 
 
 def _network_rows(case: Case) -> list[dict[str, Any]]:

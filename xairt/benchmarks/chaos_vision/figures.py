@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xairt.benchmarks.chaos_media.learning import learning_curves
+from xairt.benchmarks.chaos_media.figures import learning_curves, method_radar
+from xairt.benchmarks.chaos_media.stages import DATA
 from xairt.benchmarks.chaos_vision.backgrounds import IMAGE_SIDE
 from xairt.benchmarks.chaos_vision.images import IMAGE
 from xairt.benchmarks.chaos_vision.scoring import IOU, IOU_PUBLISHED, SAMPLE_SCORES
-from xairt.benchmarks.chaos_vision.stages import DATA, explain
+from xairt.benchmarks.chaos_vision.stages import explain
 from xairt.benchmarks.smerf.figures import Bar, bars
 from xairt.data.files import read_array, read_dataset
 from xairt.metrics import blurred_magnitude
@@ -44,8 +45,8 @@ class Tile(NamedTuple):
 def figures(run: Run, output: Path) -> None:
     """Draw the figures of a run over all cases that were scored.
 
-    Writes ``scores.png`` (intersection over union by method, a panel for each case), ``learning.png`` and for each
-    case ``examples-<case>.png``.
+    Writes ``scores.png`` (intersection over union by method, a panel for each case), ``methods.png`` (the same of all
+    cases, a spoke for each method), ``learning.png`` and for each case ``examples-<case>.png``.
 
     Parameters
     ----------
@@ -60,6 +61,8 @@ def figures(run: Run, output: Path) -> None:
     if not cases:
         return
     save_figure(score_bars(run.scores), output / "scores.png", run.config.dpi)
+    radar = method_radar(run.scores, IOU, "intersection over union")
+    save_figure(radar, output / "methods.png", run.config.dpi)
     save_figure(learning_curves(cases), output / "learning.png", run.config.dpi)
     for case in cases:
         figure = example_grid(case, run.config.shown_images)

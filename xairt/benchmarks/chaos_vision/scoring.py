@@ -10,13 +10,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from xairt import metrics
+from xairt.benchmarks.chaos_media.stages import DATA
 from xairt.benchmarks.chaos_media.training import network_rows
-from xairt.benchmarks.chaos_vision.stages import DATA, explain
+from xairt.benchmarks.chaos_vision.stages import explain
 from xairt.data.files import read_array, write_dataset
 from xairt.data.streams import sample_blocks
 from xairt.metrics.found_boxes import CHAOSMINING
 from xairt.runs import Case
-from xairt.runs.scores import statistics
+from xairt.runs.scores import identity_of, statistic_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,8 +50,6 @@ def score(case: Case) -> pd.DataFrame:
     """
     import xarray as xr
 
-    from xairt.attribution.registry import resolve
-
     boxes = read_array(case.read(DATA), "box").values
     rows, found = network_rows(case), []
     explanations = explain(case)
@@ -61,10 +60,8 @@ def score(case: Case) -> pd.DataFrame:
             scored.append(image_scores(block.values, boxes[start : start + len(block)], case.config.sigma))
             start += len(block)
         found.append(xr.concat(scored, "sample"))
-        call = resolve(explanation.method)
-        identity = {"label": explanation.name, "method": call.form, "engine": call.method.engines[0]}
         for metric in (IOU, IOU_PUBLISHED):
-            rows += [identity | row for row in _rows(metric, found[-1][metric].values)]
+            rows += [identity_of(explanation) | row for row in statistic_rows(metric, found[-1][metric])]
     joined = xr.concat(found, "label").assign_coords(label=[e.name for e in explanations])
     write_dataset(joined, case.write(SAMPLE_SCORES), title="Scores and found boxes of every image by label")
     return pd.DataFrame(rows)
@@ -102,16 +99,3 @@ def image_scores(attribution: ArrayLike, boxes: ArrayLike, sigma: float) -> xr.D
                 found[finite] = scored["found_box"]
     variables = {name: ("sample", values, {"units": "1"}) for name, values in scores.items()}
     return xr.Dataset(variables | {"found_box": (("sample", "bound"), found)})
-
-
-def _rows(metric: str, values: np.ndarray) -> list[dict[str, object]]:
-    scored = int(np.isfinite(values).sum())
-    return [
-        {
-            "metric": metric,
-            "statistic": statistic,
-            "value": value,
-            "n": len(values) if statistic == "missing" else scored,
-        }
-        for statistic, value in statistics(values).items()
-    ]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xairt.benchmarks.chaos_media.metadata import Samples
-from xairt.benchmarks.chaos_media.training import MODEL, train_case
+from xairt.benchmarks.chaos_media.stages import FOLDER, explanations, first_samples, write_explained
+from xairt.benchmarks.chaos_media.training import train_case
 from xairt.benchmarks.chaos_vision.backgrounds import IMAGE_SIDE
 from xairt.benchmarks.chaos_vision.foregrounds import N_CLASSES, SIDE
 from xairt.benchmarks.chaos_vision.images import (
@@ -21,19 +22,12 @@ from xairt.benchmarks.chaos_vision.images import (
     write_images,
 )
 from xairt.data.files import atomic_write
-from xairt.progress import track
 from xairt.runs import Case, Explanation
-from xairt.runs.methods import usable_methods
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-FOLDER, DATA, PATCHES = "data", "data.nc", "patches.npy"
-
-OF_GROUPS = ("feature_ablation", "occlusion", "shap.kernel", "lime")
-"""Methods that treat a patch as one feature."""
-
-_BLOCK = 32
+PATCHES = "patches.npy"
 
 
 def generate(case: Case) -> None:
@@ -47,8 +41,6 @@ def generate(case: Case) -> None:
     ----------
     case : Case
     """
-    from xairt.data.streams import SampleWriter
-
     config = case.config
     if config.folder is None:
         write_images(
@@ -61,11 +53,7 @@ def generate(case: Case) -> None:
             backgrounds_of=config.backgrounds,
             progress=case.progress,
         )
-    explained = parts_of(case, case.write)[1][: config.n_explained]
-    starts = range(0, len(explained), _BLOCK)
-    with SampleWriter(case.write(DATA), title="Images with a foreground in a box") as writer:
-        for start in track(starts, len(starts), "reading", case.progress):
-            writer.append(image_dataset(explained[start : start + _BLOCK]))
+    write_explained(case, parts_of(case, case.write)[1], image_dataset, "Images with a foreground in a box")
     with atomic_write(case.write(PATCHES)) as path:
         np.save(path, patch_numbers(config.patch))
 
@@ -130,9 +118,7 @@ def parts_of(case: Case, place: Callable[[str], Path]) -> tuple[Samples, Samples
     DataError
         As `xairt.benchmarks.chaos_vision.images.image_parts`.
     """
-    config = case.config
-    train, test = image_parts(config.folder or place(FOLDER))
-    return train[: config.n_train], test[: config.n_test]
+    return first_samples(case, image_parts(case.config.folder or place(FOLDER)))
 
 
 def network_of(case: Case) -> tf.keras.Model:
@@ -155,10 +141,4 @@ def explain(case: Case) -> list[Explanation]:
     -------
     list of Explanation
     """
-    from xairt.attribution.registry import resolve
-
-    shared = {"samples": DATA, "variable": IMAGE, "model": MODEL, "seed": case.config.seed}
-    return [
-        Explanation(method, groups=PATCHES if resolve(method).method.name in OF_GROUPS else None, **shared)
-        for method in usable_methods(case.read(MODEL), case.config.methods)
-    ]
+    return explanations(case, IMAGE, PATCHES)

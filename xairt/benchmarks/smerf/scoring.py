@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xairt import metrics
 from xairt.benchmarks.smerf.images import Images, objects_added
@@ -23,7 +23,7 @@ from xairt.data.files import atomic_write, read_array, read_dataset, write_datas
 from xairt.errors import DataError
 from xairt.metrics.localisation import BLUR, ROLES, Reduction, blurred, saliency_plane
 from xairt.runs import Case
-from xairt.runs.scores import NETWORK, statistics
+from xairt.runs.scores import NETWORK, identity_of, statistic_rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -69,20 +69,20 @@ def score(case: Case) -> pd.DataFrame:
         median, p05, p95`` and ``missing``, the images without such an object or with an attribution that is not
         finite. For the network the accuracies on its parts, and ``accuracy.test_minimum``, that of the worst bucket.
     """
-    from xairt.attribution.registry import resolve
 
     scores = _sample_scores(case)
     write_dataset(scores, case.write(SAMPLE_SCORES), title="Scores of every image by label and role")
     explanations = {explanation.name: explanation for explanation in explain(case)}
     rows, by_bucket = _network_rows(case), []
     for label, explanation in explanations.items():
-        call = resolve(explanation.method)
-        identity = {"label": label, "method": call.form, "engine": call.method.engines[0]}
+        identity = identity_of(explanation)
         for metric in METRICS:
             for role in ROLES:
                 values = scores[metric].sel(label=label, role=role, drop=True)
                 found = metrics.bucket_scores(values.values, scores["bucket"].values)
-                rows += [identity | row for row in _rows(f"{metric}.{role}", values.values, found)]
+                of_buckets = {"mean": "average", "minimum": "minimum", "n_buckets": "n_buckets"}
+                further = {name: float(found[known]) for name, known in of_buckets.items()}
+                rows += [identity | row for row in statistic_rows(f"{metric}.{role}", values, further)]
                 by_bucket.append(_bucket_table(found).assign(label=label, metric=metric, role=role))
     with atomic_write(case.write(BUCKET_SCORES)) as path:
         pd.concat(by_bucket).to_csv(path, index=False, lineterminator="\n")
@@ -296,23 +296,6 @@ def _sample_scores(case: Case) -> xr.Dataset:
     for name in METRICS:
         scores[name].attrs.update(units="1", long_name=f"{name} of the boxes of a role's objects")
     return scores.assign(bucket=("sample", names[bucket]))
-
-
-def _rows(metric: str, values: NDArray[np.float64], found: xr.Dataset) -> list[dict[str, Any]]:
-    """Return the rows of a metric, whose mean and minimum are over buckets."""
-    summary = statistics(values)
-    n_scored = len(values) - int(summary["missing"])
-    summary |= {"mean": float(found["average"]), "minimum": float(found["minimum"])}
-    summary |= {"n_buckets": float(found["n_buckets"])}
-    return [
-        {
-            "metric": metric,
-            "statistic": statistic,
-            "value": value,
-            "n": len(values) if statistic == "missing" else n_scored,
-        }
-        for statistic, value in summary.items()
-    ]
 
 
 def _bucket_table(found: xr.Dataset) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from xairt import metrics
 from xairt.benchmarks.sstanom.stages import DATA, NETWORK, NETWORKS, explain, grid_of, variables_of, vectors
 from xairt.data.files import read_array, write_dataset
 from xairt.runs import Case, Explanation
-from xairt.runs.scores import statistics
+from xairt.runs.scores import identity_of, statistic_rows
 
 CORRELATIONS = "correlations.nc"
 MEASURES = {"pearson": metrics.pearson, "spearman": metrics.spearman}
@@ -118,23 +118,14 @@ def score(case: Case) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        For each attribution and metric of `sample_scores` the rows of `statistics`; for both networks R2, mean
+        For each attribution and metric of `sample_scores` the rows of `xairt.runs.scores.statistics`; for both networks R2, mean
         squared error and mean absolute error on the test set.
     """
-    from xairt.attribution.registry import resolve
-
     explanations = {explanation.name: explanation for explanation in explain(case)}
     found, rows = _scores_of_samples(case, list(explanations.values())), _network_rows(case)
     for (label, metric), values in found.items():
-        explanation = explanations[label]
-        call = resolve(explanation.method, convention=explanation.convention)
-        identity = {
-            "label": label,
-            "method": call.form,
-            "engine": explanation.engine or call.method.engines[0],
-            "convention": explanation.convention,
-        }
-        rows += [identity | row for row in rows_of(metric, values)]
+        identity = identity_of(explanations[label])
+        rows += [identity | row for row in statistic_rows(metric, values)]
     _write_correlations(case, found)
     return pd.DataFrame(rows)
 
@@ -168,15 +159,6 @@ def _scores_of_samples(case: Case, explanations: Sequence[Explanation]) -> Score
             for metric, values in scores.items():
                 parts.setdefault((explanation.name, metric), []).append(values)
     return {key: np.concatenate(blocks) for key, blocks in parts.items()}
-
-
-def rows_of(metric: str, values: NDArray[np.float64]) -> Iterable[dict[str, Any]]:
-    """Yield a row of scores for each of the `statistics` of a metric over samples (samples,)."""
-    summary = statistics(values)
-    n_scored = len(values) - int(summary["missing"])
-    for statistic, value in summary.items():
-        n = len(values) if statistic == "missing" else n_scored
-        yield {"metric": metric, "statistic": statistic, "value": value, "n": n}
 
 
 def _network_rows(case: Case) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from xairt import metrics
-from xairt.benchmarks.sstanom.scoring import rows_of, sample_scores
+from xairt.benchmarks.sstanom.scoring import sample_scores
 from xairt.benchmarks.varicov.layout import Layout
 from xairt.benchmarks.varicov.stages import (
     DATA,
@@ -31,7 +31,7 @@ from xairt.benchmarks.varicov.task import known_function
 from xairt.data.files import read_dataset, write_dataset
 from xairt.runs import Case
 from xairt.runs.contract import Explanation
-from xairt.runs.scores import NETWORK
+from xairt.runs.scores import NETWORK, statistic_rows
 
 SAMPLE_SCORES = "sample_scores.nc"
 PAIRWISE = "pairwise"
@@ -93,7 +93,7 @@ def score(case: Case) -> pd.DataFrame:
     of_pairs |= _scores_by_patch(case, layout, [way for way in ways if way.patch is not None])
     rows = _network_rows(case)
     for (method, metric), values in (of_networks | of_pairs).items():
-        rows += [_identity(case, method) | row for row in rows_of(metric, mean_over_networks(values))]
+        rows += [_identity(case, method) | row for row in statistic_rows(metric, mean_over_networks(values))]
     _write(case, of_networks, of_pairs)
     return pd.DataFrame(rows)
 
