@@ -1,11 +1,12 @@
-"""Time dataset-wise attribution against a loop of integrated gradients of one image after the other.
+"""Time dataset-wise attribution against loops of integrated gradients of one image after the other.
 
     python scripts/bench_datasetwise.py [--steps 64] [--images 4096] [--repeats 3]
 
-The loop is what one writes first in TensorFlow: for each image all points of its path in one GradientTape. Both
-give the integrated gradient correlation of the same images, which are compared. Measured are images times steps
-per second on 64 x 64 images: of the loop over a few images after a warm-up, of xairt over many, once with all
-that a call costs (reading, tracing, compiling) and once without. Loop and call take turns; medians count.
+The loop is what one writes first in TensorFlow: for each image all points of its path in one GradientTape, as
+Python says it ("eager loop") or compiled once by tf.function ("compiled loop"). All give the integrated gradient
+correlation of the same images; that of the eager loop and of xairt are compared. Measured are images times steps
+per second on 64 x 64 images: of the loops over a few images after a warm-up, of xairt over many, once with all
+that a call costs (reading, tracing, compiling) and once without. Loops and call take turns; medians count.
 """
 
 from __future__ import annotations
@@ -72,24 +73,40 @@ def mlp() -> Callable:
     return tf.keras.Sequential([*ends, *layers, tf.keras.layers.Dense(1)], name="mlp")
 
 
-def one_by_one(model: Callable, images: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return integrated gradients and predictions of images, computed in a plain loop."""
+def of_one_image(model: Callable, steps: int) -> Callable:
+    """Return the function from an image (64, 64, 1) to its integrated gradients and prediction."""
     import tensorflow as tf
 
     t = tf.reshape(tf.linspace(0.0, 1.0, steps), (-1, 1, 1, 1))
     weights = np.full(steps, 1 / (steps - 1), np.float32)
     weights[[0, -1]] /= 2
-    found, predictions = [], []
-    for image in images:
-        x = tf.constant(image)[None]
-        path = t * x
+
+    def explain(image):
+        path = t * image[None]
         with tf.GradientTape() as tape:
             tape.watch(path)
             values = model(path)
         slopes = tape.gradient(values, path)
-        found.append((x[0] * tf.tensordot(weights, slopes, axes=1)).numpy())
-        predictions.append(float(tf.reshape(values, (-1,))[-1]))
-    return np.array(found, np.float64), np.array(predictions)
+        return image * tf.tensordot(weights, slopes, axes=1), tf.reshape(values, (-1,))[-1]
+
+    return explain
+
+
+def compiled_of_one_image(model: Callable, steps: int) -> Callable:
+    """Return `of_one_image` compiled by one tf.function."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((SIZE, SIZE, 1), tf.float32)
+    return tf.function(of_one_image(model, steps), input_signature=[spec])
+
+
+def one_by_one(explain: Callable, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return integrated gradients and predictions of images, one after the other."""
+    import tensorflow as tf
+
+    found = [[part.numpy() for part in explain(tf.constant(image))] for image in images]
+    values, predictions = zip(*found, strict=True)
+    return np.array(values, np.float64), np.array(predictions, np.float64)
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -103,7 +120,7 @@ def largest_difference(model: Callable, images: np.ndarray, y: np.ndarray, steps
     """Return how far both ways' integrated gradient correlations are apart, in units of the largest."""
     from xairt import datasetwise
 
-    values, predictions = one_by_one(model, images, steps)
+    values, predictions = one_by_one(of_one_image(model, steps), images)
     deviations = y - y.mean()
     products = np.tensordot(deviations, values - values.mean(axis=0), axes=1) / len(y)
     naive = products / (predictions.std() * y.std())
@@ -116,7 +133,7 @@ def main(
     images: Annotated[int, typer.Option(help="images that xairt explains in one repeat")] = 4096,
     repeats: Annotated[int, typer.Option(help="repeats, of which the median counts")] = 3,
 ) -> None:
-    """Print a table: images x steps per second of the loop and of xairt, and their ratios."""
+    """Print a table: images x steps per second of the loops and of xairt, and its ratios to the eager loop."""
     from xairt import datasetwise
 
     rng = np.random.default_rng(0)
@@ -124,21 +141,25 @@ def main(
     y = x.mean(axis=(1, 2, 3)) + 0.01 * rng.standard_normal(images)
     part = max(2, images // 8)
     print(
-        f"{'model':26}{'loop':>11}{'xairt':>11}{'whole call':>12}{'ratio':>8}{'whole':>8}{'difference':>12}"
+        f"{'model':26}{'eager loop':>12}{'compiled loop':>15}{'xairt':>11}{'whole call':>12}"
+        f"{'ratio':>8}{'whole':>8}{'difference':>12}"
     )
     for model in (largest_mean(), largest_similarity(), mlp()):
         difference = largest_difference(model, x[:LOOPED], y[:LOOPED], steps)
+        loops = [of_one_image(model, steps), compiled_of_one_image(model, steps)]
+        one_by_one(loops[1], x[:1])
         rates = []
         for _ in range(repeats):
-            loop = timed(lambda m=model: one_by_one(m, x[:LOOPED], steps)) / LOOPED
+            single = [timed(lambda e=explain: one_by_one(e, x[:LOOPED])) / LOOPED for explain in loops]
             whole = timed(lambda m=model: datasetwise.igc(m, x, y, steps=steps))
             few = timed(lambda m=model: datasetwise.igc(m, x[:part], y[:part], steps=steps))
-            rates.append((steps / loop, steps * (images - part) / (whole - few), steps * images / whole))
-        loop, steady, whole = (statistics.median(r) for r in zip(*rates, strict=True))
-        ratios = (statistics.median(r[i] / r[0] for r in rates) for i in (1, 2))
+            both = steps * (images - part) / (whole - few), steps * images / whole
+            rates.append((*(steps / seconds for seconds in single), *both))
+        eager, fast, steady, whole = (statistics.median(r) for r in zip(*rates, strict=True))
+        ratios = (statistics.median(r[i] / r[0] for r in rates) for i in (2, 3))
         name = getattr(model, "__name__", None) or model.name
         print(
-            f"{name:26}{loop:11,.0f}{steady:11,.0f}{whole:12,.0f}",
+            f"{name:26}{eager:12,.0f}{fast:15,.0f}{steady:11,.0f}{whole:12,.0f}",
             *(f"{r:7.1f}" for r in ratios),
             f"{difference:11.1e}",
         )

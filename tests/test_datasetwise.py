@@ -450,7 +450,7 @@ def test_bad_blocks_and_groups(plain, network):
         datasetwise.naive_ttest(x, y, low=0, high=99)
     with pytest.raises(MethodError, match="low must not exceed high"):
         datasetwise.naive_ttest(x, y, low=1, high=0)
-    with pytest.raises(MethodError, match="naive_ttest: parameter 'low'"):
+    with pytest.raises(MethodError, match="naive_ttest: parameters low and high are missing"):
         datasetwise.attribute(None, x, y, "naive_ttest")
     with pytest.raises(MethodError, match="Drawn: n = 0: give a whole number"):
         Drawn(0)

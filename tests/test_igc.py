@@ -110,7 +110,7 @@ def test_an_experiment_of_ones_own_is_known_but_not_published(monkeypatch):
     ("given", "message"),
     [
         ({"experiment": "a"}, r"experiment 'a' is unknown.*give some of A, B, C, D, or 'all'"),
-        ({"experiment": ["all", "A"]}, r"experiment 'all' is unknown"),
+        ({"experiment": ["all", "A"]}, r"experiment 'all' stands alone"),
         ({"model": "vgg16"}, r"model"),
         ({"methods": ["igc", "lrp.z"]}, r"methods"),
         ({"methods": []}, r"methods"),

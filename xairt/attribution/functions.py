@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from xairt.attribution.network import Front, Network, Rest
-from xairt.attribution.parameters import one_line
-from xairt.errors import MethodError, ModelError
+from xairt.errors import MethodError, ModelError, reason_of
 
 TFFunction = Callable[[tf.Tensor], tf.Tensor]
 """A differentiable TensorFlow function from samples (n, ...) to (n,) or (n, outputs)."""
@@ -60,10 +60,11 @@ def network_of_function(function: TFFunction, input_shape: tuple[int, ...]) -> N
     trial = np.random.default_rng(0).standard_normal((3, *input_shape)).astype(np.float32)
     shape = _tried(function, name, trial)
     obstacle = MethodError(f"'{name}' is a TensorFlow function: use dtype='float32'")
-    parts = _parts(function, input_shape, trial)
+    parts = _parts(function, name, trial)
+    as_written = tf.autograph.experimental.do_not_convert(function)
     return Network(
         *(name, input_shape, ("x",), (input_shape,), (shape,), None, None, obstacle),
-        keras_outputs=lambda x: (function(x),),
+        keras_outputs=lambda x: (as_written(x),),
         parts=parts,
     )
 
@@ -71,11 +72,13 @@ def network_of_function(function: TFFunction, input_shape: tuple[int, ...]) -> N
 def _tried(function: TFFunction, name: str, trial: np.ndarray) -> tuple[int, ...]:
     """Return the shape of a sample's output after trying the function on samples together and alone."""
     try:
-        together, alone = function(tf.constant(trial)), function(tf.constant(trial[:1]))
+        together = function(tf.constant(trial))
+        alone = [function(tf.constant(sample[None])) for sample in trial]
     except Exception as error:
+        remedy = "one that takes them" if trial.ndim > 1 else "samples (n, features), as x[:, None], or one"
         raise ModelError(
-            f"function '{name}' fails on samples of shape {trial.shape}: {type(error).__name__}: {one_line(error)}; "
-            "give one that takes them"
+            f"function '{name}' fails on samples of shape {trial.shape}: {type(error).__name__}: "
+            f"{reason_of(error)}; give {remedy}"
         ) from error
     fits = tf.is_tensor(together) and together.dtype == tf.float32 and together.shape.rank in (1, 2)
     if not fits or len(together) != len(trial):
@@ -88,23 +91,20 @@ def _tried(function: TFFunction, name: str, trial: np.ndarray) -> tuple[int, ...
             f"function '{name}' returned {got} for {len(trial)} samples: return a float32 tensor (samples,) or "
             "(samples, outputs)"
         )
-    if not np.allclose(together[:1], alone, rtol=1e-3, atol=1e-5, equal_nan=True):
+    if not np.allclose(together, np.concatenate(alone), rtol=1e-3, atol=1e-5, equal_nan=True):
         raise ModelError(
             f"function '{name}' gives a sample another number when it comes with others: compute each by itself"
         )
     return tuple(together.shape[1:])
 
 
-def _parts(
-    function: TFFunction, input_shape: tuple[int, ...], trial: np.ndarray
-) -> tuple[Front, Rest] | None:
+def _parts(function: TFFunction, name: str, trial: np.ndarray) -> tuple[Front, Rest] | None:
     """Return the affine front and the rest of a function; None where there is no front worth its own step."""
-    spec = tf.TensorSpec((None, *input_shape), tf.float32)
-    traced = tf.compat.v1.wrap_function(lambda x: tf.identity(function(x)), [spec])
+    traced = _traced(function, name, trial.shape[1:])
     given, result = traced.inputs[0], traced.outputs[0]
     cut = _cut(traced.graph, given, result)
     numbers = sum(t.shape[1:].num_elements() for t in cut)
-    if given.ref() in {t.ref() for t in cut} or numbers > LARGEST_CUT * np.prod(input_shape):
+    if given.ref() in {t.ref() for t in cut} or numbers > LARGEST_CUT * trial[0].size:
         return None
     before, behind = traced.prune([given], cut), traced.prune(cut, [result])
 
@@ -115,6 +115,19 @@ def _parts(
         return tuple(behind(*tensors))
 
     return (front, rest) if _agree(function, front, rest, trial) else None
+
+
+def _traced(function: TFFunction, name: str, input_shape: tuple[int, ...]) -> Any:
+    """Return the function of samples (n, *input_shape) as a graph."""
+    spec = tf.TensorSpec((None, *input_shape), tf.float32)
+    try:
+        return tf.compat.v1.wrap_function(lambda x: tf.identity(function(x)), [spec])
+    except Exception as error:
+        raise ModelError(
+            f"function '{name}' computes with numbers, not with tensors alone: {type(error).__name__}: "
+            f"{reason_of(error)}; write it in TensorFlow operations, or put tf.function before it where it "
+            "holds if or for of tensors"
+        ) from error
 
 
 def _cut(graph: tf.Graph, given: tf.Tensor, result: tf.Tensor) -> list[tf.Tensor]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from xairt.attribution.batching import in_order
 from xairt.datasetwise import kernels
+from xairt.datasetwise.differentiable import require_gradient
 from xairt.datasetwise.job import Job
 from xairt.datasetwise.moments import Moments
 from xairt.datasetwise.parameters import INTEGRATED
@@ -37,6 +38,8 @@ def collect(job: Job, progress: bool) -> tuple[dict[Key, Moments], int]:
     ------
     DataError
         If there are fewer than two samples, or a prediction is not finite.
+    ModelError
+        If integrated gradients are asked of a model without a gradient.
     """
     measure = _measure(job)
     found: dict[Key, Moments] = {}
@@ -86,6 +89,7 @@ def _measure(job: Job) -> BlockMoments:
 
 
 def _of_integrated_gradients(job: Job) -> Callable[..., dict[Key, Moments]]:
+    require_gradient(job)
     parameters = next(p for name, p in job.methods.items() if name in INTEGRATED)
     ends = job.compile(kernels.ends(job.setting))
     integrated = job.compile(kernels.integrated(job.setting, parameters), tf.TensorSpec((), tf.int32))

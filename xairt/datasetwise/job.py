@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypedDict
@@ -167,7 +167,7 @@ def prepare(
     DataError, MethodError, ModelError, UnsupportedLayerError
         As `xairt.datasetwise.attribute`.
     """
-    chosen = {name: PARAMETERS[name].checked(name, given) for name, given in methods.items()}
+    chosen = {name: _checked_parameters(name, given) for name, given in methods.items()}
     _check_options(tuple(chosen), model, dtype, batch_size, convention)
     noise_keys(seed, None, 0)
     looked_at, pairs = opened(x, y)
@@ -181,6 +181,15 @@ def prepare(
         *(chosen, network, data, numbers, single, baselines),
         *(dtype, convention, int(seed), batch_size, sha256),
     )
+
+
+def _checked_parameters(method: str, given: dict[str, Any]) -> Parameters:
+    """Return the parameters of a method; `MethodError` where one without a default is not given."""
+    needed = {n: field for n, field in PARAMETERS[method].model_fields.items() if field.is_required()}
+    if missing := [name for name in needed if name not in given]:
+        asked = ", ".join(f"{name}= ({needed[name].description})" for name in missing)
+        raise MethodError(f"{method}: parameters {' and '.join(missing)} are missing: give {asked}")
+    return PARAMETERS[method].checked(method, given)
 
 
 def network_of(model: tf.keras.Model | TFFunction | None, x: Any, grid: Grid | None) -> tuple[Network, str]:
@@ -225,9 +234,11 @@ def check_methods(methods: str | Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     MethodError
-        If none is given, or one is unknown or given twice.
+        If none is given, or one is no name, unknown or given twice.
     """
-    names = (methods,) if isinstance(methods, str) else tuple(methods)
+    names = (methods,) if isinstance(methods, str) or not isinstance(methods, Iterable) else tuple(methods)
+    if not all(isinstance(name, str) for name in names):
+        raise MethodError(f"methods {one_line(methods)} are no names: give some of {', '.join(PARAMETERS)}")
     if not names:
         raise MethodError(f"no method given: name some of {', '.join(PARAMETERS)}")
     for name in names:

@@ -99,7 +99,7 @@ def attribute(
     MethodError
         If a method, parameter, convention or dtype is unknown.
     ModelError
-        If the model is none, or has other inputs or outputs.
+        If the model is none, has other inputs or outputs, or (igc, igac, ig_mean, ig_std) no gradient.
 
     Source: Lelievre and Chen 2024 (arXiv:2404.13910): IGC, section 2; integrated gradients of Sundararajan
     et al. 2017 (arXiv:1703.01365), eq. 1.

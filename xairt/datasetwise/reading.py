@@ -18,6 +18,12 @@ from xairt.errors import DataError
 from xairt.grid import Grid
 from xairt.metrics.samples import per_sample
 
+OUTPUT = "output"
+"""Dimension of results that counts the outputs of the model."""
+
+HEAD = 4
+"""First samples that a model is tried with."""
+
 READ_BYTES = 64 * 2**20
 """Samples read at once."""
 
@@ -43,6 +49,8 @@ class Data:
         Number of truths of each sample; 0 without any.
     parts : callable
         Starts the reading: returns an iterator of `Block`.
+    head : callable
+        Returns the first `HEAD` samples, or as many as the data, or their first block, have.
     rows : callable
         Returns the samples of sorted indices; of an iterable of blocks it cannot be asked.
     """
@@ -53,6 +61,7 @@ class Data:
     n: int | None
     n_truths: int
     parts: Callable[[], Iterator[Block]]
+    head: Callable[[], NDArray[Any]]
     rows: Callable[[NDArray[np.integer]], NDArray[Any]] | None = None
 
     @property
@@ -62,7 +71,7 @@ class Data:
 
     def restored(self, values: NDArray[np.float64], outputs: list[int]) -> xr.DataArray:
         """Return fields of every output (outputs, *input_shape) with the dimensions of x, NaN on land."""
-        old, name = self.template.sample_dim, "output"
+        old, name = self.template.sample_dim, OUTPUT
         kept = {
             k: v for k, v in self.template.coords.items() if k != old and old not in getattr(v, "dims", ())
         }
@@ -110,8 +119,6 @@ def opened(x: Any, y: Any) -> tuple[Any, Iterator[tuple[Any, Any]] | None]:
         return x, None
     if not isinstance(x, Iterable):
         raise DataError(f"x {one_line(x)} holds no samples: give an array, or an iterable of blocks (x, y)")
-    if y is not None:
-        raise DataError("x is an iterable of blocks: give the truth in its pairs (x, y), and no y")
     pairs = iter(x)
     first = next(pairs, None)
     if first is None:
@@ -120,6 +127,8 @@ def opened(x: Any, y: Any) -> tuple[Any, Iterator[tuple[Any, Any]] | None]:
         raise DataError(
             "x is no array and its items are no pairs of arrays (x, y): give numpy.asarray(x), or pairs"
         )
+    if y is not None:
+        raise DataError("x is an iterable of blocks: give the truth in its pairs (x, y), and no y")
     return first[0], itertools.chain([first], pairs)
 
 
@@ -154,6 +163,7 @@ def read_data(
     DataError
         If samples and truths do not fit each other or the model, or are not finite.
     """
+    _require_free_name(x)
     dim = _sample_dim(x, shape)
     first = inputs.read_samples(_rows(x, dim, slice(0, 1)), shape, grid, dtype)
     grid = first.grid if grid is None else grid
@@ -161,11 +171,14 @@ def read_data(
     def values(part: Any) -> NDArray[Any]:
         return inputs.read_samples(part, shape, grid, dtype).values
 
+    def head_rows() -> NDArray[Any]:
+        return values(_rows(x, dim, slice(0, HEAD)))
+
     if pairs is not None:
         blocks = _of_pairs(pairs, values, n_outputs)
         head = next(blocks)
         n_truths = 0 if head[1] is None else head[1].shape[1]
-        return Data(shape, dtype, first, None, n_truths, lambda: itertools.chain([head], blocks))
+        return Data(shape, dtype, first, None, n_truths, lambda: itertools.chain([head], blocks), head_rows)
     n = x.sizes[dim] if isinstance(x, xr.DataArray) else x.shape[0]
     if y is not None and isinstance(x, xr.DataArray):
         y = per_sample(y, x, dim, "y")
@@ -176,7 +189,7 @@ def read_data(
             yield values(_rows(x, dim, rows)), None if truths is None else truths[rows]
 
     n_truths = 0 if truths is None else truths.shape[1]
-    return Data(shape, dtype, first, n, n_truths, parts, lambda rows: values(_rows(x, dim, rows)))
+    return Data(shape, dtype, first, n, n_truths, parts, head_rows, lambda rows: values(_rows(x, dim, rows)))
 
 
 def _of_pairs(
@@ -185,6 +198,13 @@ def _of_pairs(
     for x, y in pairs:
         samples = values(x)
         yield samples, None if y is None else truth_rows(y, len(samples), n_outputs)
+
+
+def _require_free_name(x: Any) -> None:
+    if isinstance(x, xr.DataArray) and OUTPUT in x.dims:
+        raise DataError(
+            f"x has a dimension '{OUTPUT}', which results have for the outputs of the model: rename it"
+        )
 
 
 def _sample_dim(x: Any, shape: tuple[int, ...]) -> str | None:

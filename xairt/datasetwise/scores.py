@@ -27,7 +27,10 @@ LONG_NAMES = {
 }
 
 _NO_SPREAD = 1e-12
-"""A standard deviation below this share of the mean is rounding."""
+"""A standard deviation of samples or truths below this share of the mean is rounding."""
+
+_ROUNDINGS = 4
+"""A standard deviation of predictions below so many roundings (eps of the dtype) of the mean is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ def summarise(job: Job, found: Mapping[Key, Moments], n: int) -> xr.Dataset:
         result[method].attrs["long_name"] = LONG_NAMES[method]
         if parts[0].promised is not None:
             result |= _gaps(method, parts)
-    correlations = _correlations(job, found)
+    correlations = _correlations(job, found, n)
     if correlations is not None:
         note = job.network.final_activation
         text = f"correlation of prediction{f' before the final {note}' if note else ''} and truth"
@@ -109,9 +112,7 @@ def _score(job: Job, method: str, found: Mapping[Key, Moments], k: int) -> Score
 def _correlation_shares(job: Job, moments: Moments, k: int) -> Score:
     """Covariance of attribution and truth over both standard deviations."""
     products = moments.series_products
-    scale = _deviation(moments, PREDICTION, f"the prediction of output {k}") * _deviation(
-        moments, TRUTH, f"the truth of output {k}"
-    )
+    scale = _of_prediction(job, moments, k) * _deviation(moments, TRUTH, f"the truth of output {k}")
     values, promised, lost = (
         v / scale
         for v in (moments.products[TRUTH], products[PREDICTION, TRUTH], products[AT_BASELINE, TRUTH])
@@ -120,7 +121,7 @@ def _correlation_shares(job: Job, moments: Moments, k: int) -> Score:
 
 
 def _variance_shares(job: Job, moments: Moments, k: int) -> Score:
-    scale = _deviation(moments, PREDICTION, f"the prediction of output {k}") ** 2
+    scale = _of_prediction(job, moments, k) ** 2
     lost = moments.series_products[AT_BASELINE, PREDICTION] / scale
     return Score(moments.products[PREDICTION] / scale, 1.0, -float(lost))
 
@@ -138,10 +139,19 @@ def _spread(job: Job, moments: Moments, k: int) -> Score:
 _INTEGRATED = {"igc": _correlation_shares, "igac": _variance_shares, "ig_mean": _mean, "ig_std": _spread}
 
 
-def _deviation(moments: Moments, series: int, name: str) -> float:
-    """Return the root of a series' sum of squared deviations."""
+def _of_prediction(job: Job, moments: Moments, k: int) -> float:
+    return _deviation(moments, PREDICTION, f"the prediction of output {k}", _rounding(job))
+
+
+def _rounding(job: Job) -> float:
+    """Return the standard deviation of predictions, relative to their mean, that rounding alone may give."""
+    return _ROUNDINGS * float(np.finfo(job.dtype).eps)
+
+
+def _deviation(moments: Moments, series: int, name: str, smallest: float = _NO_SPREAD) -> float:
+    """Return the root of a series' sum of squared deviations, which must exceed a share of its mean."""
     found = float(np.sqrt(moments.series_products[series, series]))
-    if found <= _NO_SPREAD * abs(float(moments.series_mean[series])) * np.sqrt(moments.n):
+    if found <= smallest * abs(float(moments.series_mean[series])) * np.sqrt(moments.n):
         raise DataError(
             f"{name} is constant: its correlation is not defined; leave this output out, see outputs="
         )
@@ -176,11 +186,18 @@ def _naive_ttest(found: Mapping[Key, Moments], k: int, convention: str | None) -
         return ttest_ind_from_stats(*columns).pvalue
 
 
-def _correlations(job: Job, found: Mapping[Key, Moments]) -> NDArray[np.float64] | None:
-    """Return the correlation of prediction and truth of each output, where both were looked at; else None."""
+def _correlations(job: Job, found: Mapping[Key, Moments], n: int) -> NDArray[np.float64] | None:
+    """Return the correlation of prediction and truth of each output, where both were looked at; else None.
+
+    NaN where one of them is constant.
+    """
     kind = next((name for name in ("ig", "bsc") if (name, job.outputs[0]) in found), None)
     if kind is None or not job.data.n_truths:
         return None
-    products = np.stack([found[kind, k].series_products for k in job.outputs])
-    scale = np.sqrt(products[:, PREDICTION, PREDICTION] * products[:, TRUTH, TRUTH])
-    return np.divide(products[:, PREDICTION, TRUTH], scale, out=np.full_like(scale, np.nan), where=scale > 0)
+    moments = [found[kind, k] for k in job.outputs]
+    products = np.stack([m.series_products for m in moments])
+    spread = np.sqrt(products[:, (PREDICTION, TRUTH), (PREDICTION, TRUTH)])
+    size = np.sqrt(n) * np.abs([m.series_mean[[PREDICTION, TRUTH]] for m in moments])
+    varies = (spread > size * (_rounding(job), _NO_SPREAD)).all(axis=1)
+    scale = spread.prod(axis=1)
+    return np.divide(products[:, PREDICTION, TRUTH], scale, out=np.full_like(scale, np.nan), where=varies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from xairt.runs.scores import NETWORK
 if TYPE_CHECKING:
     import tensorflow as tf
     import xarray as xr
+
+log = logging.getLogger(__name__)
 
 ATTRIBUTIONS = "attributions.nc"
 BSC = "bsc"
@@ -83,7 +86,9 @@ def attributions(case: Case) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        As `xairt.datasetwise.attribute`, with the dimensions ``y`` and ``x``; ``naive_ttest`` is a p-value.
+        As `xairt.datasetwise.attribute`, with the dimensions ``y`` and ``x``; ``naive_ttest`` is a p-value. A method
+        that these images do not define is NaN, and a warning is logged: ``naive_ttest`` where a group has less than
+        two images, ``bsc`` where the truth of its images is constant.
     """
     import xarray as xr
 
@@ -91,15 +96,18 @@ def attributions(case: Case) -> xr.Dataset:
     from xairt.datasetwise.parameters import NAIVE
 
     config, (truth, scaling) = case.config, truth_of(case)
-    together = [method for method in config.methods if method != BSC]
+    output = 0 if scaling else experiment_of(config.experiment).output
+    undefined = _undefined(case, truth.reshape(len(truth), -1)[:, output], scaling)
+    defined = [method for method in config.methods if method not in undefined]
+    together = [method for method in defined if method != BSC]
     runs = [(together, config.n_images)] if together else []
-    runs += [([BSC], config.bsc_images)] if BSC in config.methods else []
+    runs += [([BSC], config.bsc_images)] if BSC in defined else []
     model = None if set(config.methods) <= NAIVE else model_of(case)
     found = []
     for methods, n in runs:
         part = datasetwise.attribute(
             *(model, ImageStream(n, config.seed), truth[:n], methods),
-            outputs=0 if scaling else experiment_of(config.experiment).output,
+            outputs=output,
             baseline=datasetwise.Drawn(config.n_drawn),
             seed=config.seed,
             progress=case.progress,
@@ -107,13 +115,42 @@ def attributions(case: Case) -> xr.Dataset:
         )
         found.append(part.rename(correlation="bsc_correlation") if methods == [BSC] else part)
     identities = {name: known for part in found for name, known in json.loads(part.identities).items()}
-    maps = xr.merge([_on_image(part) for part in found], combine_attrs="drop")
+    maps = xr.merge([*map(_on_image, found), _missing(undefined)], combine_attrs="drop")
     return maps.assign_attrs(identities=json.dumps(identities, sort_keys=True))
+
+
+def _undefined(case: Case, truth: NDArray[np.float64], scaling: Scaling | None) -> list[str]:
+    """Return the methods that the truth (n,) of a case's images does not define, with a warning for each."""
+    low, high = _bounds(scaling)
+    groups = int((truth <= low).sum()), int((truth >= high).sum())
+    reasons = {}
+    if min(groups) < 2:
+        reasons["naive_ttest"] = f"its groups have {groups[0]} and {groups[1]} images, 2 are needed in each"
+    if np.ptp(truth[: case.config.bsc_images]) == 0:
+        reasons[BSC] = f"the truth of its {case.config.bsc_images} images is constant"
+    found = [method for method in case.config.methods if method in reasons]
+    for method in found:
+        log.warning("%s: %s is NaN: %s; give more images", case.name, method, reasons[method])
+    return found
+
+
+def _missing(methods: list[str]) -> xr.Dataset:
+    import xarray as xr
+
+    attrs = {"units": "1", "long_name": "not defined by these images"}
+    columns = {name: (("y", "x"), np.full((SIDE, SIDE), np.nan), attrs) for name in methods}
+    return xr.Dataset(columns, image_coordinates())
+
+
+def _bounds(scaling: Scaling | None) -> tuple[float, float]:
+    """Return the largest truth of the low group and the smallest one of the high group."""
+    from xairt.datasetwise import NORMAL_DECILES
+
+    return NORMAL_DECILES if scaling else (_CLASS_BOUND, _CLASS_BOUND)
 
 
 def _parameters(config: CaseSettings, methods: list[str], scaling: Scaling | None) -> dict[str, Any]:
     """Return the parameters that these methods have."""
-    from xairt.datasetwise import NORMAL_DECILES
     from xairt.datasetwise.parameters import INTEGRATED
 
     found: dict[str, Any] = {}
@@ -122,8 +159,7 @@ def _parameters(config: CaseSettings, methods: list[str], scaling: Scaling | Non
     elif INTEGRATED & set(methods):
         found["steps"] = config.steps
     if "naive_ttest" in methods:
-        low, high = NORMAL_DECILES if scaling else (_CLASS_BOUND, _CLASS_BOUND)
-        found |= {"low": low, "high": high}
+        found["low"], found["high"] = _bounds(scaling)
     return found
 
 
@@ -218,7 +254,7 @@ def map_scores(values: ArrayLike, experiment: str | Experiment) -> dict[str, flo
         - of patches ``inner_to_outer``: mean per pixel over all inner squares relative to that over what is around
           them. Negative: the inner squares oppose it.
 
-        NaN where a divisor is 0 or there are no such pixels.
+        NaN where a divisor is 0 or there are no such pixels, and all of a map that is NaN.
 
     References
     ----------
@@ -236,6 +272,8 @@ def map_scores(values: ArrayLike, experiment: str | Experiment) -> dict[str, flo
     chosen = experiment_of(experiment)
     pixels = np.asarray(values, dtype=np.float64).reshape(-1)
     mask = chosen.mask.generating().reshape(-1)
+    if np.isnan(pixels).all():
+        return dict.fromkeys(map_scores(mask, chosen), np.nan)
     scores = {"mask_correlation": float(metrics.pearson(pixels, mask))}
     if chosen.mask.gaussians:
         return scores

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, model_validator
@@ -29,6 +31,10 @@ STEPS = {FUNCTION: 512}
 
 STEPS_NETWORK = 64
 
+FEWEST_OF_TTEST = {False: math.ceil(4 * NormalDist().inv_cdf(0.9) ** 2), True: 4}
+"""Fewest images of which two are in each group of the t-test, by whether the truth is categorical: standardised
+truths of which two are below -1.28 and two above 1.28 have a variance of at least 4 * 1.28^2 / n, which must be 1."""
+
 BSC_SHARE = 0.1
 """Published share of the images that bsc is computed on."""
 
@@ -36,6 +42,8 @@ BSC_SHARE = 0.1
 def _known_experiments(names: tuple[str, ...]) -> tuple[str, ...]:
     if names == (ALL,):
         return tuple("ABCD")
+    if ALL in names:
+        raise ValueError(f"experiment '{ALL}' stands alone: give '{ALL}', or names of experiments")
     for name in names:
         if name not in EXPERIMENTS:
             known = ", ".join(EXPERIMENTS)
@@ -124,7 +132,18 @@ class IGCSettings(RunConfig):
                     raise ValueError(f"bsc_images {fewest} exceed n_images {n_images}")
             if self.n_drawn > fewest:
                 raise ValueError(f"n_drawn {self.n_drawn} baselines cannot be drawn from {fewest} images")
+            if "naive_ttest" in self.methods:
+                _require_groups(self, n_images)
         return self
+
+
+def _require_groups(settings: IGCSettings, n_images: int) -> None:
+    for name in settings.experiment:
+        if n_images < (fewest := FEWEST_OF_TTEST[EXPERIMENTS[name].categorical]):
+            raise ValueError(
+                f"n_images {n_images} make no two groups of the t-test of experiment {name}: give {fewest} or more, "
+                "or leave naive_ttest out of methods"
+            )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
