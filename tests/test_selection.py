@@ -487,3 +487,12 @@ def test_the_example_of_the_page_runs():
     names: dict = {}
     exec(compile(code, str(PAGE), "exec"), names)
     assert set(names["found"].selected) == {"wind", "ice"}
+
+
+def test_noise_of_a_method_is_drawn_anew_in_every_round():
+    x = np.random.default_rng(0).normal(size=(60, 32)).astype(np.float32)
+    found = eliminate(linear, x, x[:, 0], method="random", n_features=[16, 8], epochs=1)
+    first, second, third = (one.relevance for one in found.rounds)
+    # with the same draws a column that comes early would be ranked alike in every round
+    assert abs(np.corrcoef(first[:16], second)[0, 1]) < 0.6
+    assert abs(np.corrcoef(second[:8], third)[0, 1]) < 0.9

@@ -107,7 +107,8 @@ def eliminate(
     split : Split, optional
         Parts of the samples; its validation part ranks. By default `three_parts`.
     seed : int
-        Of initial weights and of methods that draw noise; the same in every round. Results are repeatable.
+        Of initial weights, the same in every round, and of methods that draw noise, anew in each. Results are
+        repeatable.
     baseline : number or (features,), optional
         Of methods that have one; by default 0, which is the mean of standardised features. ``feature_ablation`` puts
         its parameter ``value`` in the place of a feature, 0 by default.
@@ -185,7 +186,9 @@ def _round(job: _Job, positions: NDArray[np.intp]) -> tuple[Round, tf.keras.Mode
     fitted = _fitted(job, positions)
     started = time.perf_counter()
     rows = data.part(data.split.validation, positions)
-    found = _explainer(job, fitted.model, positions)(rows, seed=job.seed, quiet=True)
+    found = _explainer(job, fitted.model, positions)(
+        rows, seed=_seed_of(job.seed, len(positions)), quiet=True
+    )
     relevance = np.abs(found["attribution"].values.astype(np.float64)).mean(axis=0)
     if not np.isfinite(relevance).all():
         raise DataError(f"{job.method}: attribution is not finite in the round of {len(positions)} features")
@@ -195,6 +198,11 @@ def _round(job: _Job, positions: NDArray[np.intp]) -> tuple[Round, tf.keras.Mode
         mean_absolute_error(data.y[data.split.test], fitted.test),
     ]
     return Round(positions, relevance, *errors, fitted.test, seconds), fitted.model
+
+
+def _seed_of(seed: int, n_features: int) -> int:
+    """Return the seed of a round's noise: with one for all rounds, a column would be drawn high in each of them."""
+    return int(np.random.default_rng([seed, n_features]).integers(2**31))
 
 
 def _fitted(job: _Job, positions: NDArray[np.intp]) -> Fitted:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 
 from xairt.benchmarks.chaos_symbolic.settings import Formulas, formula_name, with_formulas_of_file
 from xairt.runs import MethodNames, RunConfig, Sweep, setting
@@ -54,7 +54,7 @@ class ChaosRfeSettings(RunConfig):
     relevant: tuple[str, ...] = setting(
         "generate", (), description="columns of the table that are known to matter, for precision and recall"
     )
-    seed: Sweep[NonNegativeInt] = setting(
+    seed: Sweep[Annotated[int, Field(ge=0, lt=2**31)]] = setting(
         "generate", (0,), description="of samples, initial weights and methods; one case each"
     )
     split_seed: int = setting("generate", 42, description="of the parts of the samples", ge=0)
