@@ -75,9 +75,13 @@ def method_radar(scores: pd.DataFrame, metric: str, title: str, chance: float | 
     if chance is not None:
         circle = np.linspace(0, 2 * np.pi, 100)
         ax.plot(circle, np.full(100, chance), color="0.4", linestyle="--", linewidth=0.8, label="chance")
+    ax.set_theta_zero_location("N")
+    ax.set_theta_direction(-1)
     ax.set_xticks(angles, [names[label] for label in table.index], fontsize=TICK_SIZE)
+    for text, side in zip(ax.get_xticklabels(), np.sin(angles), strict=True):
+        text.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
     ax.set_ylim(0, 1)
     ax.tick_params(axis="y", labelsize=TICK_SIZE - 1)
-    ax.set_title(title, fontsize=TICK_SIZE + 1)
+    ax.set_title(title, fontsize=TICK_SIZE + 1, pad=12)
     figure.legend(loc="outside lower center", ncols=3, fontsize=TICK_SIZE, frameon=False)
     return figure
