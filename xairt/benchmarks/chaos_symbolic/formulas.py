@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import math
 import operator
 import os
 import re
@@ -23,24 +22,24 @@ if TYPE_CHECKING:
     import sympy
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-CONSTANTS = {"E": "E", "pi": "pi"}
-"""Names of constants -> their names in sympy."""
+CONSTANTS = ("E", "pi")
+FUNCTIONS = ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "exp", "log", "sqrt", "abs")
+"""Functions of one variable that a formula may call; ``log`` is the natural one."""
 
-FUNCTIONS = {
-    **{name: name for name in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh")},
-    **{"exp": "exp", "log": "log", "sqrt": "sqrt", "abs": "Abs"},
-}
-"""Functions of one variable that a formula may call -> their names in sympy; ``log`` is the natural one."""
-
-LONGEST = 1000
+LONGEST = 300
 """Characters of a formula."""
 
-DEEPEST = 100
+DEEPEST = 60
 """Levels of a formula: ``sin(a+b)`` has three, a sum of n letters has n."""
+
+MOST_CALLS, DEEPEST_CALLS = 40, 12
+"""Functions, powers and divisions that a formula may have in all, and inside of each other."""
 
 LARGEST_EXPONENT = 100
 LARGEST_NUMBER = 1e40
 """Magnitudes that constant exponents, and any numbers of the expression, may have."""
+
+_LARGEST_INTEGER = 2**53  # numpy has none beyond int64, and float64 none exactly beyond this
 
 HEADER = ("count", "formula")
 """Columns of a file of formulas."""
@@ -50,8 +49,6 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
 }
@@ -75,7 +72,8 @@ class Formula:
     ------
     DataError
         If the text is no such formula, uses a letter beyond these, is too long or nested too deeply, or has
-        numbers or constant exponents that are too large.
+        numbers or constant exponents that are too large, or too many functions, powers and
+        divisions.
 
     Examples
     --------
@@ -108,7 +106,7 @@ class Formula:
 
     @cached_property
     def expression(self) -> sympy.Expr:
-        """The formula for sympy, of real symbols.
+        """The formula for sympy, with the functions of `calculus`.
 
         Raises
         ------
@@ -168,6 +166,9 @@ class Formula:
     def _compiled(self, expressions: list[sympy.Expr]) -> Callable[..., Any]:
         import sympy
 
+        integers = set().union(*(expression.atoms(sympy.Integer) for expression in expressions))
+        floats = {n: sympy.Float(n) for n in integers if abs(n) > _LARGEST_INTEGER}
+        expressions = [expression.xreplace(floats) for expression in expressions]
         return sympy.lambdify(list(_symbols(self.letters)), expressions, modules="numpy", cse=True)
 
     def _computed(self, function: Callable[..., Any], what: str, x: ArrayLike) -> NDArray[np.float64]:
@@ -212,17 +213,26 @@ class _Reader:
             tree = ast.parse(self.text.strip(), mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             raise self.error("is no arithmetic expression; check brackets and operators") from None
-        self._check_node(tree, 1)
+        self._check_node(tree, 1, 0)
+        if sum(map(_is_call, ast.walk(tree))) > MOST_CALLS:
+            raise self.error(
+                f"has more than {MOST_CALLS} functions, powers and divisions; write it with fewer"
+            )
         return tree
 
     def error(self, reason: str) -> DataError:
         return DataError(f"formula {_shown(self.text)}: {reason}")
 
-    def _check_node(self, node: ast.AST, depth: int) -> None:
+    def _check_node(self, node: ast.AST, depth: int, calls: int) -> None:
+        calls += _is_call(node)
         if depth > DEEPEST:
             raise self.error(f"is nested deeper than {DEEPEST} levels; write it flatter")
+        if calls > DEEPEST_CALLS:
+            raise self.error(
+                f"has more than {DEEPEST_CALLS} functions, powers and divisions inside of each other; write it flatter"
+            )
         for part in self._parts(node):
-            self._check_node(part, depth + 1)
+            self._check_node(part, depth + 1, calls)
 
     def _parts(self, node: ast.AST) -> list[ast.expr]:
         """Return what a node is made of, if it is allowed."""
@@ -235,12 +245,14 @@ class _Reader:
                 return []
             case ast.UnaryOp(op=ast.UAdd() | ast.USub()):
                 return [node.operand]
-            case ast.BinOp() if type(node.op) in _OPERATORS:
+            case ast.BinOp() if type(node.op) in (*_OPERATORS, ast.Div, ast.Pow):
                 return [node.left, node.right]
             case ast.Call(func=ast.Name(id=name)):
                 self._check_call(name, node)
                 return node.args
-        raise self.error(f"has a {type(node).__name__}; use numbers, letters, + - * / ** and functions alone")
+        raise self.error(
+            f"has a part that is no arithmetic ({type(node).__name__}); use numbers, letters, + - * / ** and functions"
+        )
 
     def _check_number(self, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -273,7 +285,7 @@ class _Reader:
         return self._built(self.check())
 
     def _built(self, node: ast.expr) -> sympy.Expr:
-        """Build an expression; every step has small numbers alone, as sympy computes constants at once."""
+        """Build an expression, in which every constant part is one number."""
         import sympy
 
         parts = [self._built(part) for part in self._parts(node)]
@@ -281,16 +293,32 @@ class _Reader:
             case ast.Constant():
                 found = sympy.Integer(node.value) if isinstance(node.value, int) else sympy.Float(node.value)
             case ast.Name():
-                constant = node.id in CONSTANTS
-                found = getattr(sympy, CONSTANTS[node.id]) if constant else _symbols(node.id)[0]
+                found = getattr(sympy, node.id) if node.id in CONSTANTS else _symbols(node.id)[0]
             case ast.Call(func=ast.Name(id=name)):
-                found = getattr(sympy, FUNCTIONS[name])(*parts)
+                found = self._called(name, *parts)
+            case ast.BinOp(op=ast.Div()):
+                found = parts[0] * self._called("power", parts[1], sympy.Integer(-1))
+            case ast.BinOp(op=ast.Pow()):
+                self._check_exponent(parts[1])
+                found = self._called("power", *parts)
             case ast.BinOp() | ast.UnaryOp():
-                if isinstance(node.op, ast.Pow):
-                    self._check_exponent(parts[1])
                 found = _OPERATORS[type(node.op)](*parts)
         self._check_size(found)
-        return found
+        return sympy.Float(float(found)) if found.is_number and not found.is_Atom else found
+
+    def _called(self, name: str, *parts: sympy.Expr) -> sympy.Expr:
+        from xairt.benchmarks.chaos_symbolic import calculus
+
+        if not all(part.is_number for part in parts):
+            return calculus.power(*parts) if name == "power" else calculus.FUNCTIONS[name](*parts)
+        try:
+            return calculus.value(name, *parts)
+        except OverflowError:
+            raise self._too_large() from None
+        except (ValueError, ZeroDivisionError):
+            raise self.error(
+                "has a part that is no real number, such as 1/0 or sqrt(-1); change it"
+            ) from None
 
     def _check_exponent(self, exponent: sympy.Expr) -> None:
         if exponent.is_number and abs(float(exponent)) > LARGEST_EXPONENT:
@@ -299,28 +327,23 @@ class _Reader:
     def _check_size(self, found: sympy.Expr) -> None:
         import sympy
 
-        strange = (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo, sympy.I)
-        if any(found.has(value) for value in strange) or (found.is_number and found.is_real is False):
-            raise self.error("has a part that is no real number, such as 1/0 or sqrt(-1); change it")
         sizes = [max(abs(n.p), n.q) for n in found.atoms(sympy.Rational)]
-        sizes += [abs(float(n)) for n in found.atoms(sympy.Float)]
-        if found.is_number:
-            sizes.append(_magnitude(found))
-        if max(sizes, default=0) > LARGEST_NUMBER:
-            raise self.error(f"has a number beyond {LARGEST_NUMBER:g}; use smaller ones")
+        sizes += [abs(n) for n in found.atoms(sympy.Float)]
+        if any(size > LARGEST_NUMBER for size in sizes):
+            raise self._too_large()
+
+    def _too_large(self) -> DataError:
+        return self.error(f"has a number beyond {LARGEST_NUMBER:g}; use smaller ones")
 
 
-def _magnitude(constant: sympy.Expr) -> float:
-    try:
-        return abs(float(constant))
-    except (OverflowError, TypeError):  # the latter for complex numbers
-        return math.inf
+def _is_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) or isinstance(getattr(node, "op", None), ast.Div | ast.Pow)
 
 
 def _symbols(letters: str) -> tuple[sympy.Symbol, ...]:
     import sympy
 
-    return tuple(sympy.Symbol(letter, real=True) for letter in letters)
+    return tuple(sympy.Symbol(letter) for letter in letters)
 
 
 def _shown(text: object) -> str:
