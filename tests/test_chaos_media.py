@@ -269,7 +269,7 @@ def test_bad_tables(tmp_path):
     [
         (np.zeros((224, 200, 3), np.uint8), r"is 200 x 224 pixels of mode RGB; give 224 x 224 of mode RGB"),
         (np.zeros((224, 224), np.uint8), r"is 224 x 224 pixels of mode L"),
-        (None, r"damaged or no image"),
+        (None, r"damaged or no PNG image"),
     ],
 )
 def test_bad_images(tmp_path, picture, match):

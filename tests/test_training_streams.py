@@ -114,7 +114,7 @@ def test_sounds_are_read_as_they_were_written(tmp_path):
     files = [tmp_path / f"{k}.wav" for k in range(3)]
     for file, sound in zip(files, sounds, strict=True):
         wavfile.write(file, 16_000, sound)
-    batches = list(file_batches(files, [2, 0, 1], read_wav((50, 10)), 2))
+    batches = list(file_batches(files, [2, 0, 1], read_wav((50, 10), 16_000), 2))
     assert [tuple(x.shape) for x, _ in batches] == [(2, 50, 10), (1, 50, 10)]
     np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), sounds / np.float32(32768))
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), [2, 0, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -113,27 +114,22 @@ def read_table(path: str | os.PathLike[str], target: str) -> Table:
         raise DataError(f"{source}: no column beside '{target}'; give features")
     if len(frame) < LEAST_ROWS:
         raise DataError(f"{source}: has {len(frame)} rows; give {LEAST_ROWS} or more")
-    for name in frame:
-        _require_numbers(source, frame[name])
-    y = frame[target].to_numpy(np.float64)
+    columns = {name: _numbers(source, frame[name]) for name in frame}
+    y = columns.pop(target)
     if np.ptp(y) == 0:
         raise DataError(f"{source}: column '{target}' is constant; name another target")
-    features = frame.drop(columns=target)
-    return Table(tuple(features.columns), features.to_numpy(np.float64), y, target)
+    return Table(tuple(columns), np.stack(list(columns.values()), axis=1), y, target)
 
 
 def _require_header(source: Path) -> None:
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as stream:
-            lines = csv.reader(stream)
-            names, first = [name.strip() for name in next(lines, [])], next(lines, [])
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise DataError(f"{source}: no text of columns ({reason_of(error, 60)}); write UTF-8") from None
+    rows = _rows(source)
+    names = [name.strip() for name in next(rows, (1, []))[1]]
+    line, first = next(rows, (2, []))
     if not names:
         raise DataError(f"{source}: is empty; write the names of columns in the first line")
     if len(first) > len(names):  # pandas takes columns without a name for labels of rows
         raise DataError(
-            f"{source}: line 2 has {len(first)} columns, line 1 names {len(names)}; name each column once"
+            f"{source}: line {line} has {len(first)} columns, line 1 names {len(names)}; name each column once"
         )
     for number, name in enumerate(names, start=1):
         if not name:
@@ -144,24 +140,47 @@ def _require_header(source: Path) -> None:
             raise DataError(f"{source}: column '{name}' stands there twice; name each column once")
 
 
-def _require_numbers(source: Path, column: pd.Series) -> None:
+def _rows(source: Path) -> Iterator[tuple[int, list[str]]]:
+    """Give the header and the rows of a table, each with the line in which it begins; pandas too skips blank lines."""
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as stream:
+            lines = csv.reader(stream)
+            before = 0
+            for row in lines:
+                blank = not row or (len(row) == 1 and row[0].isspace())
+                if before == 0 or not blank:
+                    yield before + 1, row
+                before = lines.line_num
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise DataError(f"{source}: no text of columns ({reason_of(error, 60)}); write UTF-8") from None
+
+
+def _line(source: Path, wrong: NDArray[np.bool_]) -> int:
+    """Return the line of a file with the first row that is wrong."""
+    lines = [line for line, _ in _rows(source)]
+    return lines[min(int(wrong.argmax()) + 1, len(lines) - 1)]
+
+
+def _numbers(source: Path, column: pd.Series) -> NDArray[np.float64]:
+    import pandas as pd
+
     missing = column.isna().to_numpy()
     if missing.any():
         raise DataError(
             f"{source}: column '{column.name}' has no value in {missing.sum()} rows, the first in line "
-            f"{missing.argmax() + 2}; fill or remove them"
+            f"{_line(source, missing)}; fill or remove them"
         )
-    if column.dtype.kind not in "iufb":
-        import pandas as pd
-
-        wrong = pd.to_numeric(column, errors="coerce").isna().to_numpy()
-        where = int(wrong.argmax())
-        shown = " ".join(str(column.iloc[where]).split())[:40]
+    # integers of many digits are no integers of pandas, and yet numbers
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    wrong = np.isnan(values)
+    if wrong.any():
+        shown = " ".join(str(column.iloc[int(wrong.argmax())]).split())[:40]
         raise DataError(
-            f"{source}: column '{column.name}' holds '{shown}' in line {where + 2}, which is no number; encode it as "
-            "numbers, or leave the column out"
+            f"{source}: column '{column.name}' holds '{shown}' in line {_line(source, wrong)}, which is no "
+            "number; encode it as numbers, or leave the column out"
         )
-    if not (np.abs(column.to_numpy(np.float64)) <= _LARGEST).all():
+    if not (np.abs(values) <= _LARGEST).all():
         raise DataError(
             f"{source}: column '{column.name}' holds numbers beyond {_LARGEST:.2g}; use other units"
         )
+    return values

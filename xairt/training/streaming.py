@@ -246,7 +246,8 @@ def read_png(shape: tuple[int, int, int]) -> Reader:
     Parameters
     ----------
     shape : tuple of int
-        Rows, columns and channels; an image of another size is an error when it is read.
+        Rows, columns and channels; an image of another size, or with other channels, is an error when it
+        is read.
 
     Returns
     -------
@@ -255,19 +256,21 @@ def read_png(shape: tuple[int, int, int]) -> Reader:
     """
 
     def read(name: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_png(tf.io.read_file(name), channels=shape[2])
+        image = tf.io.decode_png(tf.io.read_file(name))
         return tf.ensure_shape(tf.cast(image, tf.float32) / 127.5 - 1.0, shape)
 
     return read
 
 
-def read_wav(shape: tuple[int, int]) -> Reader:
+def read_wav(shape: tuple[int, int], rate: int) -> Reader:
     """Return the function that reads a WAV file of 16 bit of a known shape.
 
     Parameters
     ----------
     shape : tuple of int
         Samples in time and channels; a sound of another size is an error when it is read.
+    rate : int
+        Samples per second; another one is an error when it is read.
 
     Returns
     -------
@@ -276,7 +279,9 @@ def read_wav(shape: tuple[int, int]) -> Reader:
     """
 
     def read(name: tf.Tensor) -> tf.Tensor:
-        sound, _ = tf.audio.decode_wav(tf.io.read_file(name))
-        return tf.ensure_shape(sound, shape)
+        sound, found = tf.audio.decode_wav(tf.io.read_file(name))
+        message = f"a sound has not {rate} samples per second"
+        with tf.control_dependencies([tf.debugging.assert_equal(found, rate, message)]):
+            return tf.ensure_shape(sound, shape)
 
     return read

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xairt.benchmarks.chaos_audio.wav import RATE, read_wav, write_wav
+from xairt.benchmarks.chaos_audio.wav import PCM16, RATE, read_header, read_wav, write_wav
 from xairt.benchmarks.chaos_audio.words import SYNTHETIC, Split, Words, background, recordings, words
 from xairt.benchmarks.chaos_media.metadata import (
     FILE_NAME,
@@ -252,22 +252,39 @@ def sound_parts(folder: str | os.PathLike[str]) -> tuple[Samples, Samples]:
     return train, test
 
 
+def require_sound(path: str | os.PathLike[str]) -> None:
+    """Refuse a file whose header tells that it is none of 16-bit PCM, 16,000 samples of ten channels at 16 kHz.
+
+    Raises
+    ------
+    DataError
+        If it is not, or is damaged, cut short or no WAV file.
+    """
+    header = read_header(path)
+    if header.coding != PCM16:
+        raise DataError(f"{path}: holds {header.coding}; write it as {PCM16}")
+    if not header.plain:
+        raise DataError(
+            f"{path}: has notes before its sound that TensorFlow cannot read; write it without them"
+        )
+    if header.rate != RATE:
+        raise DataError(f"{path}: has {header.rate} samples per second; resample it to {RATE}")
+    if header.channels != N_CHANNELS:
+        raise DataError(f"{path}: has {header.channels} channels; give {N_CHANNELS}")
+    if header.length != RATE:
+        raise DataError(f"{path}: has {header.length} samples; cut or pad it to {RATE}, one second")
+
+
 def heard(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """Return the sound of a file, (16000, 10) float32 from -1 to 1.
 
     Raises
     ------
     DataError
-        If the file is damaged or no WAV file, or has not 16,000 samples of ten channels at 16 kHz.
+        As `require_sound`.
     """
-    rate, sound = read_wav(path)
-    if rate != RATE:
-        raise DataError(f"{path}: has {rate} samples per second; resample it to {RATE}")
-    if sound.shape[1] != N_CHANNELS:
-        raise DataError(f"{path}: has {sound.shape[1]} channels; give {N_CHANNELS}")
-    if len(sound) != RATE:
-        raise DataError(f"{path}: has {len(sound)} samples; cut or pad it to {RATE}, one second")
-    return sound
+    require_sound(path)
+    return read_wav(path)[1]
 
 
 def load_sounds(samples: Samples) -> NDArray[np.float32]:

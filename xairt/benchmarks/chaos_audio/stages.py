@@ -13,6 +13,7 @@ from xairt.benchmarks.chaos_audio.sounds import (
     N_CHANNELS,
     NOISE,
     load_sounds,
+    require_sound,
     sound_dataset,
     sound_parts,
     write_sounds,
@@ -75,7 +76,8 @@ def train(case: Case) -> None:
 
     parts = parts_of(case, case.read)
     network = network_of(case, len(parts[0].classes))
-    train_case(case, network, parts, load_sounds, read_wav((RATE, N_CHANNELS)), with_other_noise)
+    read = read_wav((RATE, N_CHANNELS), RATE)
+    train_case(case, network, parts, require_sound, load_sounds, read, with_other_noise)
 
 
 def with_other_noise(sounds: tf.Tensor, channel: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -45,6 +45,7 @@ FORMANTS = {
 _SYNTHETIC_CLIPS = {"train": 2000, "test": 500}
 _HELD = 2048
 _SPEAKER_OF_FOLDERS = re.compile(r"(?P<speaker>.+)_nohash_(?P<take>\d+)")
+_NO_FOLDER = re.compile(r"\.{0,2}|.*[/\\:].*", re.DOTALL)
 _IN_NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>.+)_(?P<take>\d+)")
 
 
@@ -113,7 +114,7 @@ def words(source: str | os.PathLike[str] = SYNTHETIC, part: str = "train", split
     Raises
     ------
     DataError
-        If the folder is missing or holds no such files, or there are too few to divide.
+        If the folder is missing or holds no such files, a label cannot name a folder, or there are too few to divide.
 
     Examples
     --------
@@ -247,6 +248,9 @@ def _files(folder: Path) -> list[_File]:
     ]
     found = [_of_label(child.name, _wavs(child)) for child in folders]
     joined = [file for files in found for file in files] or _of_names(_wavs(place))
+    for file in joined:
+        if _NO_FOLDER.fullmatch(file.label):
+            raise DataError(f"{file.path}: its label {file.label!r} cannot name a folder; rename it")
     if len({file.label for file in joined}) < 2:
         raise DataError(
             f"{place}: holds no WAV files of two labels; give a folder for each label, or label_speaker_take.wav"

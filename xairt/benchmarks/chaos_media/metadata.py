@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -24,6 +26,8 @@ FILE_NAME = "file_name"
 
 FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
 """Names of the folder of a part; the first one is written."""
+
+_WHOLE = re.compile(r"[0-9]+(\.0*)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +124,8 @@ def read_rows(folder: str | os.PathLike[str], columns: Sequence[str]) -> Iterato
     Raises
     ------
     DataError
-        If the file is missing, no CSV, lacks a column or has no row; or if a row lacks a value, or names a file
-        that is missing, named twice, or outside the folder: by an absolute path, by ``..``, or by a link.
+        If the file is missing, no CSV, lacks a column, names one twice or has no row; or if a row lacks a value, or
+        names a file that is missing, named twice, or outside the folder: by an absolute path, by ``..``, or by a link.
     """
     source = existing_file(Path(folder) / FILE)
     root = os.path.realpath(folder)
@@ -161,15 +165,12 @@ def whole_number(row: Mapping[str, str], column: str, limit: int, where: str) ->
     >>> whole_number({"position_x": "96.0"}, "position_x", 193, "metadata.csv line 2")
     96
     """
-    try:
-        value = float(row[column])
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < limit or value % 1:
+    text = row[column].strip()
+    if not _WHOLE.fullmatch(text) or float(text) >= limit:
         raise DataError(
             f"{where}: {column} is {row[column][:40]!r}, out of range; give a whole number from 0 to {limit - 1}"
         )
-    return int(value)
+    return int(float(text))
 
 
 def _texts(source: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -180,6 +181,9 @@ def _texts(source: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
             if missing:
                 raise DataError(f"{source}: lacks the column {', '.join(missing)}; name it in the first line")
+            for name, count in Counter(reader.fieldnames).items():
+                if count > 1:
+                    raise DataError(f"{source}: names the column '{name[:80]}' twice; keep one of them")
             for row in reader:
                 empty = [name for name in needed if not row[name]]
                 if empty or None in row:

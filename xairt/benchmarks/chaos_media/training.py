@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xairt.benchmarks.chaos_media.metadata import Samples
 from xairt.benchmarks.chaos_media.variants import PARTS, variant_of
+from xairt.benchmarks.chaos_media.writing import check_files
 from xairt.data.files import atomic_write
 from xairt.metrics.classification import top_k_accuracy
 from xairt.progress import track
@@ -31,6 +33,9 @@ TOP = 5
 Redraw = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], "tf.Tensor"]
 """From a batch, the positions of its foregrounds and two int32 numbers to seed with, to the batch with other noise."""
 
+Check = Callable[[Path], None]
+"""Raises DataError for a file whose header tells that it is not what the network is trained on."""
+
 Load = Callable[[Samples], NDArray[np.float32]]
 """From samples to their array (n, ...)."""
 
@@ -38,7 +43,13 @@ _BLOCK = 32
 
 
 def train_case(
-    case: Case, model: tf.keras.Model, parts: Sequence[Samples], load: Load, read: Reader, redraw: Redraw
+    case: Case,
+    model: tf.keras.Model,
+    parts: Sequence[Samples],
+    check: Check,
+    load: Load,
+    read: Reader,
+    redraw: Redraw,
 ) -> None:
     """Train the network of a case, and tell its accuracy.
 
@@ -55,6 +66,8 @@ def train_case(
         From samples to one output (logit) for each class; is trained.
     parts : (Samples, Samples)
         Training and test samples.
+    check : callable
+        Refuses a file by its header; all files are checked before the first epoch.
     load : callable
         Reads samples, and says what is wrong with a file.
     read : callable
@@ -67,12 +80,13 @@ def train_case(
     KeyboardInterrupt
         If the user stopped the training: half a training must not pass for a whole one.
     DataError
-        If a file is damaged or of another shape.
+        If a file is damaged or not what the network is trained on.
     DivergedError
         If the loss becomes NaN or infinite.
     """
     from xairt.models.saving import save_model
 
+    check_files(parts, check, case.progress)
     _fitted(case, model, parts, read, redraw).to_csv(case.write(HISTORY))
     save_model(model, case.write(MODEL))
     rows = []

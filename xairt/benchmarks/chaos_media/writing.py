@@ -1,13 +1,13 @@
-"""Writing the files of a part in parallel threads."""
+"""Writing and checking the files of a part in parallel threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from xairt.benchmarks.chaos_media.metadata import FILE, write_rows
+from xairt.benchmarks.chaos_media.metadata import FILE, Samples, write_rows
 from xairt.errors import DataError
 from xairt.progress import bar
 
@@ -15,6 +15,8 @@ THREADS = 4
 """Threads that draw and compress: most of the work is done outside of Python."""
 
 _AT_ONCE = 64
+
+T = TypeVar("T")
 
 
 def write_part(
@@ -49,14 +51,38 @@ def write_part(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).unlink(missing_ok=True)
-        rows: list[Sequence[Any]] = []
-        with ThreadPoolExecutor(THREADS) as pool, bar(n, label, progress) as advance:
-            for start in range(0, n, _AT_ONCE):  # a few at once, so that an interruption ends soon
-                for row in pool.map(write_one, range(start, min(start + _AT_ONCE, n))):
-                    rows.append(row)
-                    advance()
+        rows = list(_in_threads(write_one, n, label, progress))
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be written ({error.strerror}); check the place and its free space"
         ) from error
     write_rows(folder, columns, rows)
+
+
+def check_files(parts: Sequence[Samples], check: Callable[[Path], None], progress: bool = False) -> None:
+    """Check every file of some parts, so that a bad one is told before hours of work and not after them.
+
+    Parameters
+    ----------
+    parts : sequence of Samples
+    check : callable
+        Raises DataError for a file that is not as it should be. Called from several threads.
+    progress : bool
+
+    Raises
+    ------
+    DataError
+        That of the first bad file.
+    """
+    paths = [path for samples in parts for path in samples.paths]
+    for _ in _in_threads(lambda number: check(paths[number]), len(paths), "checking files", progress):
+        pass
+
+
+def _in_threads(work: Callable[[int], T], n: int, label: str, progress: bool) -> Iterator[T]:
+    """Give what is made of the numbers 0 to n - 1, in their order."""
+    with ThreadPoolExecutor(THREADS) as pool, bar(n, label, progress) as advance:
+        for start in range(0, n, _AT_ONCE):  # a few at once, so that an interruption ends soon
+            for made in pool.map(work, range(start, min(start + _AT_ONCE, n))):
+                yield made
+                advance()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from xairt.keys import generator_of, noise_keys
 
 if TYPE_CHECKING:
     import xarray as xr
+    from PIL.Image import Image as Picture
 
 FIXED_CORNER = 96
 """Row and column of the upper left corner where the position is fixed: the middle of the image."""
@@ -247,29 +249,48 @@ def image_parts(folder: str | os.PathLike[str]) -> tuple[Samples, Samples]:
     return train, test
 
 
+def require_image(path: str | os.PathLike[str]) -> None:
+    """Refuse a file whose header tells that it is no PNG of 224 x 224 pixels, red, green and blue.
+
+    Raises
+    ------
+    DataError
+        If it is not, or is damaged.
+    """
+    with _opened(path):
+        pass
+
+
 def decoded(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Return the image of a file, (224, 224, 3) uint8.
 
     Raises
     ------
     DataError
-        If the file is damaged or no image, or has another size or other channels than red, green and blue.
+        As `require_image`.
     """
+    with _opened(path) as picture:
+        return np.asarray(picture)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Picture]:
+    """Open an image whose header is right; what fails while its pixels are decoded is told the same way."""
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=["PNG"]) as opened:
             size, mode = opened.size, opened.mode
             if size != (IMAGE_SIDE, IMAGE_SIDE) or mode != "RGB":
                 raise DataError(
                     f"{path}: is {size[0]} x {size[1]} pixels of mode {mode}; give {IMAGE_SIDE} x {IMAGE_SIDE} "
                     "of mode RGB"
                 )
-            return np.asarray(opened)
+            yield opened
     except DataError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: damaged or no image ({reason_of(error, 120)}); restore it") from error
+        raise DataError(f"{path}: damaged or no PNG image ({reason_of(error, 120)}); restore it") from error
 
 
 def scaled(levels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from xairt.benchmarks.chaos_vision.images import (
     image_dataset,
     image_parts,
     load_images,
+    require_image,
     write_images,
 )
 from xairt.data.files import atomic_write
@@ -82,7 +83,7 @@ def train(case: Case) -> None:
 
     parts = parts_of(case, case.read)
     read = read_png((IMAGE_SIDE, IMAGE_SIDE, 3))
-    train_case(case, network_of(case), parts, load_images, read, with_other_noise)
+    train_case(case, network_of(case), parts, require_image, load_images, read, with_other_noise)
 
 
 def with_other_noise(images: tf.Tensor, corner: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
