@@ -32,6 +32,7 @@ SMALL = {
         *("saliency", "integrated_gradients(steps=2)", "deeplift.rescale", "feature_ablation"),
         *("random", "input"),
     ),
+    "minimum_accuracy": 0.5,
     "dpi": 40,
 }
 
