@@ -100,7 +100,7 @@ def score_bars(
     Returns
     -------
     matplotlib.figure.Figure
-        A panel for each of MAE (on a logarithmic axis), precision and recall that there is; recall only where it is not
+        A panel for each of MAE, precision and recall that there is; recall only where it is not
         the precision.
     """
     from xairt.plots.distributions import panels_for
@@ -117,8 +117,7 @@ def score_bars(
         _draw_bars(
             ax, table.rename(columns=names), {label: published.get((metric, label), {}) for label in names}
         )
-        if metric == "mae":
-            ax.set_yscale("log")
+        ax.set_ylim(0, None if metric == "mae" else 1)
     handles, words = axes[0].get_legend_handles_labels()
     figure.legend(handles, words, loc="outside lower center", ncols=4, fontsize=LABEL_SIZE)
     return figure
